@@ -1,0 +1,128 @@
+"""Measure what the README states, on the machine at hand, into assets/measured.csv (rows of other machines are kept).
+
+    python experiments/measure.py [--folder FOLDER_OF_IMAGES] [--no-notebook]
+
+Takes about ten minutes on two cores, most of them for one run of the notebook in the machine's own preset.
+"""
+import argparse
+import csv
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HERE))
+import helpers  # noqa: E402
+
+COLUMNS = 'what', 'value', 'lowest', 'highest', 'unit', 'repeats', 'seed', 'images', 'command', 'device', 'torch'
+
+
+def data_rows(folder):
+    """Decoding for the first time and reading the cache, through a link so that no cache is there yet."""
+    rates, reads = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as fresh:
+            os.symlink(Path(folder).resolve(), Path(fresh) / 'faces')
+            started = time.time()
+            n = len(helpers.decode_folder(fresh, 32))
+            rates.append(n / (time.time() - started))
+            started = time.time()
+            helpers.decode_folder(fresh, 32)
+            reads.append(time.time() - started)
+    yield 'decode a folder for the first time, to 32x32', rates, 'images/s', n
+    yield 'read the same from the cache', reads, 's', n
+
+
+def drawing_rows():
+    seconds = []
+    for seed in range(3):
+        started = time.time()
+        helpers.drawn_faces(18_000, 32, seed)
+        seconds.append(time.time() - started)
+    yield 'draw 18,000 faces of 32x32', seconds, 's', 18_000
+
+
+def training_rows(notebook):
+    """Training steps alone, warm-up apart, for the networks of each preset."""
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    for name in ('quick', 'classic', 'full'):
+        preset = notebook.PRESETS[name]
+        size, width, batch = preset['img_size'], preset['conv_dim'], preset['batch_size']
+        torch.manual_seed(0)
+        D, G = notebook.Discriminator(width, size), notebook.Generator(100, width, size)
+        for network in (D, G):
+            network.apply(notebook.weights_init_normal)
+            network.to(device, memory_format=torch.channels_last)
+        optimizers = notebook.make_optimizers(D, G)
+        real = torch.rand(batch, 3, size, size, device=device) * 2 - 1
+        steps = (100 if device.type == 'cuda' else 10 if size == 32 else 4)
+
+        def run(n_steps):
+            for _ in range(n_steps):
+                figures = notebook.train_step(D, G, *optimizers, real, torch.randn(batch, 100, device=device))
+            figures.tolist()                         # waits for the device
+
+        run(3)
+        rates = []
+        for _ in range(5):
+            started = time.time()
+            run(steps)
+            rates.append(steps * batch / (time.time() - started))
+        yield f'training step, preset {name}: {size}x{size}, conv_dim {width}, batch {batch}', rates, 'images/s', steps * batch
+
+
+def notebook_rows():
+    """The whole notebook without data or network, as the README's first command runs it after installation."""
+    with tempfile.TemporaryDirectory() as clone:
+        for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
+            shutil.copy(HERE / name, clone)
+        shutil.copytree(HERE / 'assets', Path(clone) / 'assets')
+        started = time.time()
+        subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'notebook', '--execute', '--inplace', 'dcgan_faces.ipynb'],
+                       cwd=clone, check=True, env=dict(os.environ, DCGAN_DATA='drawn', DCGAN_PRESET=''))
+        seconds = time.time() - started
+        seen = helpers.load_checkpoint(Path(clone) / 'checkpoints_gan')['images_seen']
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
+    yield "the whole notebook on drawn faces, this machine's own preset", [seconds], 's', seen
+    yield 'peak memory of that run', [peak], 'GiB', seen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--folder', help='a folder of images to decode; without it that part is left out')
+    parser.add_argument('--no-notebook', action='store_true', help='leave out the run of the whole notebook')
+    arguments = parser.parse_args()
+    notebook = helpers.load_definitions(HERE / 'dcgan_faces.ipynb')
+    path = HERE / 'assets/measured.csv'
+    rows = {}
+    if path.exists():
+        with open(path, newline='') as file:
+            rows = {(row['device'], row['what']): row for row in csv.DictReader(file)}
+    processor = helpers.device_name() if torch.cuda.is_available() else f'{helpers.device_name()}, {platform.machine()}'
+    parts = [drawing_rows(), training_rows(notebook)]
+    parts += [data_rows(arguments.folder)] if arguments.folder else []
+    parts += [] if arguments.no_notebook else [notebook_rows()]
+    for part in parts:
+        for what, values, unit, images in part:
+            value = statistics.median(values)
+            print(f'{what:80} {value:12,.2f} {unit}  [{min(values):,.2f}, {max(values):,.2f}]', flush=True)
+            rows[processor, what] = dict(zip(COLUMNS, (
+                what, f'{value:.2f}', f'{min(values):.2f}', f'{max(values):.2f}', unit, len(values), 0, images,
+                'python experiments/measure.py', processor, torch.__version__)))
+            with open(path, 'w', newline='') as file:
+                table = csv.DictWriter(file, COLUMNS)
+                table.writeheader()
+                table.writerows(rows.values())
+
+
+if __name__ == '__main__':
+    main()

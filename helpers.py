@@ -1,0 +1,850 @@
+"""The mechanics behind dcgan_faces.ipynb: what a reader need not see to understand a DCGAN.
+
+Definitions  load_definitions
+Set-up       choose_preset, configuration, versions
+Data         load_images, ImageDataset, drawn_faces, decode_folder, unpack, download
+Files        write_atomically, save_samples, load_samples, load_checkpoint, load_history
+Running      Run
+Pictures     show_grid, show_epochs, animate, plot_losses, show_beside
+"""
+import ast
+import base64
+import collections
+import difflib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import pickle
+import platform
+import random
+import socket
+import sys
+import tempfile
+import time
+import types
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import HTML, Pretty, display
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset
+from torchvision.utils import make_grid
+from tqdm import tqdm
+
+# ------------------------------------------------------------------------------------------------ definitions
+
+
+def load_definitions(notebook='dcgan_faces.ipynb', edit=lambda source: source):
+    """Give the notebook's definitions as a module: imports, functions, classes and UPPER_CASE constants.
+
+    Everything else in the notebook (building, training, plotting) is left out, so importing it costs nothing.
+    edit    changes each code cell's source before it is compiled; the tests plant bugs with it.
+    Raises FileNotFoundError where there is no such notebook.
+    """
+    notebook = Path(notebook)
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    module = types.ModuleType(notebook.stem)
+    module.__file__ = str(notebook)
+    for number, cell in enumerate(cells):
+        if cell['cell_type'] == 'code':
+            tree = ast.parse(edit(''.join(cell['source'])))
+            tree.body = [node for node in tree.body if _is_definition(node)]
+            exec(compile(tree, f'{notebook.name}[{number}]', 'exec'), module.__dict__)
+    return module
+
+
+def _is_definition(node):
+    if isinstance(node, ast.Assign):
+        return all(isinstance(target, ast.Name) and target.id.isupper() for target in node.targets)
+    return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+
+
+# ----------------------------------------------------------------------------------------------------- set-up
+
+
+def choose_preset(presets):
+    """Pick one of presets (a dict of dicts): what DCGAN_PRESET names, else 'full' on a GPU and 'quick' on a CPU.
+
+    DCGAN_PRESET may also change single values: DCGAN_PRESET='classic n_epochs=25 batch_size=64'.
+    Raises ValueError for an unknown preset or value.
+    """
+    default = 'full' if torch.cuda.is_available() else 'quick'
+    name, *changes = os.environ.get('DCGAN_PRESET', '').split() or [default]
+    preset = dict(presets[_known(name, presets, 'DCGAN_PRESET')], name=name)
+    for change in changes:
+        key, _, value = change.partition('=')
+        preset[_known(key, preset, f'a value of preset {name!r}')] = _plain_value(change, value)
+    print(f'Preset {" ".join([name, *changes])!r} on {device_name()}')
+    return preset
+
+
+def _plain_value(change, value):
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        raise ValueError(f'DCGAN_PRESET holds {change!r}; a change looks like n_epochs=25') from None
+
+
+def _known(name, choices, what):
+    """Return name if it is one of choices; else raise ValueError that names the nearest one."""
+    if name in choices:
+        return name
+    nearest = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f' Did you mean {nearest[0]!r}?' if nearest else ''
+    raise ValueError(f'{what}: found {name!r}, expected one of {", ".join(map(repr, choices))}.{hint}')
+
+
+def configuration(names):
+    """The plain values among names (as globals() gives them) in a dict: what every checkpoint keeps of the run."""
+    plain = (bool, int, float, str, type(None))
+    return {name: value for name, value in names.items() if not name.startswith('_') and isinstance(value, plain)}
+
+
+def device_name():
+    """What the training will run on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'CPU, {torch.get_num_threads()} thread{"s" * (torch.get_num_threads() > 1)}'
+
+
+def versions():
+    """One line of provenance: Python, torch, device."""
+    return f'Python {platform.python_version()}, torch {torch.__version__}, {device_name()}'
+
+
+# ------------------------------------------------------------------------------------------------------- data
+
+FACES_DIR = 'processed_celeba_small/'
+FACES_ZIP = 'processed-celeba-small.zip'
+FACES_URL = ('https://s3.amazonaws.com/video.udacity-data.com/topher/2018/November/5be7eb6f_processed-celeba-small/'
+             'processed-celeba-small.zip')
+FACES_COUNT = 89_931                                 # 32,600 of them in celeba/, the rest in the folder inside it
+CELEBA_DIRS = ('img_align_celeba', 'celeba/img_align_celeba', 'data/celeba/img_align_celeba')   # torchvision's last
+CELEBA_SIZE, CELEBA_CROP = (178, 218), (35, 55, 143, 163)
+ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
+DRAWN_COUNT = 18_000
+UNPACKED_LIMIT = 4 * 2 ** 30                         # bytes; the real archive unpacks to 0.24 GB
+CACHE_DIR = '.dcgan_cache'
+PATIENCE = 5                                         # seconds without a byte before a server counts as out of reach
+
+
+def load_images(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, seed=0):
+    """Find the data set, or draw it; return (images, labels, source).
+
+    images   uint8 tensor (N, 3, image_size, image_size); a folder is decoded once, then read from its cache
+    labels   int64 tensor (N,): SVHN's digits; 0 for faces
+    source   where they come from, in words
+    dataset  'faces': data_dir; where that is left at its default, what DCGAN_DATA names (a folder, 'svhn' or
+             'drawn'), else the CelebA faces on disk or in the zip, else its download, else drawn faces;
+             'svhn': the street-view house numbers; 'drawn': faces drawn by code from seed
+    max_images  an evenly spaced choice of that many at most; None for all
+    Raises FileNotFoundError for a folder that is not there, ValueError for one without images, OSError where SVHN
+    can neither be found nor fetched.
+    """
+    if not isinstance(image_size, int) or image_size < 4:
+        raise ValueError(f'image_size: found {image_size!r}, expected whole pixels, as in 32, 64 or 128')
+    _known(dataset, ('faces', 'svhn', 'drawn'), 'dataset')
+    chosen = os.environ.get('DCGAN_DATA', '')
+    if dataset == 'faces' and Path(data_dir) == Path(FACES_DIR) and chosen:
+        dataset, data_dir = (chosen, data_dir) if chosen in ('svhn', 'drawn') else ('faces', chosen)
+    folder = find_faces(data_dir) if dataset == 'faces' else None
+    labels = None
+    if folder:
+        images, source = decode_folder(folder, image_size), f'{Path(folder).name}/'
+    elif dataset == 'svhn':
+        (images, labels), source = load_svhn(image_size), 'SVHN, the street-view house numbers'
+    else:
+        images = drawn_faces(max_images or DRAWN_COUNT, image_size, seed)
+        source = f'drawn by code, seed {seed}: these are NOT photographs'
+    labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
+    if max_images and max_images < len(images):
+        chosen = torch.arange(max_images) * len(images) // max_images
+        images, labels = images[chosen], labels[chosen]
+    source = f'{len(images):,} images of {image_size}x{image_size}, {source}'
+    print(source)
+    return images, labels, source
+
+
+def find_faces(data_dir=FACES_DIR):
+    """Return the folder of faces, unpacking or downloading it if need be; None where none can be had in seconds."""
+    if Path(data_dir).is_dir():
+        return Path(data_dir)
+    if Path(data_dir) != Path(FACES_DIR):
+        what = 'is a file' if Path(data_dir).exists() else 'does not exist'
+        raise FileNotFoundError(f'data_dir: {str(data_dir)!r} {what}, a folder of {", ".join(ENDINGS)} images was '
+                                f'expected (looked from {Path.cwd().name}/). Correct data_dir or DCGAN_DATA.')
+    for folder in map(Path, CELEBA_DIRS):            # what is on disk goes before 240 MB of download
+        if folder.is_dir():
+            print(f'Found CelebA itself in {folder}/')
+            return folder
+    try:
+        if not Path(FACES_ZIP).is_file():
+            print(f'No {FACES_DIR} here: fetching {FACES_ZIP} (240 MB)')
+            download(os.environ.get('DCGAN_URL', FACES_URL), FACES_ZIP)
+        return unpack(FACES_ZIP, FACES_DIR)
+    except OSError as error:
+        print(f'No photographs to be had: {error}\n'
+              f'*** Training on DRAWN faces instead. For real ones put {FACES_ZIP} here, or set DCGAN_DATA. ***')
+        return None
+
+
+def download(url, path):
+    """Fetch url to path with a progress bar; a part left by an earlier try (path + '.part') is continued.
+
+    Raises OSError where the server is out of reach, breaks off or sends something that is no zip archive.
+    """
+    part = Path(f'{path}.part')
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+        have = have if reply.status == 206 else 0    # 200: this server starts again from the first byte
+        total = have + int(reply.headers.get('Content-Length', 0))
+        with open(part, 'ab' if have else 'wb') as file, _bar(total, 'B', initial=have, unit_scale=True) as bar:
+            while chunk := reply.read(2 ** 20):
+                bar.update(file.write(chunk))
+    if total and part.stat().st_size < total:
+        raise OSError(f'the download broke off after {part.stat().st_size:,} of {total:,} bytes; run again to go on')
+    if not zipfile.is_zipfile(part):
+        part.unlink()
+        raise OSError(f'{url} sent something that is no zip archive')
+    os.replace(part, path)
+
+
+def unpack(archive, folder):
+    """Unpack the images of a zip archive into folder, all or nothing, and return the folder.
+
+    Only images are written, and only inside folder. Raises OSError for an archive that is damaged, encrypted, too
+    large (UNPACKED_LIMIT), or has names that lead outside it.
+    """
+    folder = Path(folder)
+    started = time.time()
+    try:
+        with zipfile.ZipFile(archive) as opened, tempfile.TemporaryDirectory(dir=folder.parent, prefix='.unpack') as new:
+            members = [member for member in opened.infolist() if is_image(Path(member.filename))]
+            size = sum(member.file_size for member in members)
+            outside = [name for name in opened.namelist() if '..' in Path(name).parts or Path(name).is_absolute()]
+            if outside or size > UNPACKED_LIMIT or not members:
+                found = f'the name {outside[0]!r}' if outside else f'{len(members):,} images of {size:,} bytes'
+                raise zipfile.BadZipFile(f'it holds {found}; expected are images inside one folder')
+            for member in _bar(members, ' files', desc=f'Unpacking {archive}'):
+                opened.extract(member, new)
+            inner = Path(new) / folder.name
+            os.replace(inner if inner.is_dir() else new, folder)
+            os.makedirs(new, exist_ok=True)          # TemporaryDirectory removes what is left of it
+    except (zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError, zlib.error) as error:
+        raise OSError(f'{archive} cannot be unpacked: {error}. Delete it and run again to fetch it anew.') from error
+    print(f'Unpacked {len(members):,} images in {time.time() - started:.0f} s')
+    if len(members) != FACES_COUNT:
+        print(f'Note: the small CelebA set has {FACES_COUNT:,} images, this archive {len(members):,}')
+    return folder
+
+
+def is_image(path):
+    """Whether path looks like a picture of ours: a known ending, not hidden, no resource fork of a Mac."""
+    hidden = any(part.startswith('.') or part == '__MACOSX' for part in path.parts)
+    return path.suffix.lower() in ENDINGS and not hidden
+
+
+def list_images(folder):
+    """The sorted relative paths of all images below folder; links are followed, each real folder once."""
+    found, seen = [], set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith('.') and f != '__MACOSX')
+        relative = Path(where).relative_to(folder)
+        found += [str(relative / file) for file in files if is_image(Path(file))]
+    return sorted(found)
+
+
+def decode_folder(folder, image_size):
+    """Decode every image below folder into a uint8 tensor (N, 3, image_size, image_size).
+
+    The result is kept in folder/.dcgan_cache (or ./.dcgan_cache) and used again until a file's name, size or time
+    of change differs. Files that cannot be read are counted, named and left out.
+    Raises ValueError where no image is found or none can be read.
+    """
+    started = time.time()
+    paths = list_images(folder)
+    if not paths:
+        raise ValueError(f'{str(folder)!r} holds no images ({", ".join(ENDINGS)}), nor do the folders in it. '
+                         f'Fill it, or point data_dir or DCGAN_DATA at another folder.')
+    stats = [os.stat(os.path.join(folder, path)) for path in paths]
+    listing = repr([(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats)])
+    name = f'{image_size}px-{hashlib.sha256(listing.encode()).hexdigest()[:16]}.npy'
+    homes = [Path(folder) / CACHE_DIR, Path(CACHE_DIR)]
+    for home in homes:
+        try:
+            images = np.load(home / name, mmap_mode='c')
+            print(f'Read {len(images):,} decoded images from the cache in {time.time() - started:.2f} s')
+            return torch.from_numpy(images)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, EOFError) as error:
+            print(f'Cache {name} is damaged ({error}): decoding anew')
+    images = _decode_all(folder, paths, image_size)
+    for home in homes:
+        try:
+            home.mkdir(exist_ok=True)
+            write_atomically(home / name, lambda file: np.save(file, images))
+        except OSError as error:
+            print(f'No cache in {home.parent.name or "."}/: {error.strerror}')
+            continue
+        for stale in set(home.glob(f'{image_size}px-*.npy')) - {home / name}:
+            stale.unlink()
+        break
+    return torch.from_numpy(images)
+
+
+def _decode_all(folder, paths, image_size):
+    started = time.time()
+    images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
+    faults = {}
+
+    def decode_some(first, count=64):
+        for number in range(first, min(first + count, len(paths))):
+            try:
+                images[number] = decode_image(os.path.join(folder, paths[number]), image_size).transpose(2, 0, 1)
+            except Exception as error:               # whatever is wrong with a file: it is named below
+                faults[number] = error
+
+    with ThreadPoolExecutor() as pool:               # the decoders leave Python's lock, so threads do
+        list(_bar(pool.map(decode_some, range(0, len(paths), 64)), 'x64 images', len(paths) // 64, desc='Decoding'))
+    if faults:
+        names = ', '.join(f'{paths[number]} ({type(faults[number]).__name__})' for number in sorted(faults)[:5])
+        print(f'{len(faults):,} of {len(paths):,} files are unreadable and left out: {names}{", ..." * (len(faults) > 5)}')
+        whole = [number for number in range(len(paths)) if number not in faults]
+        for place, number in enumerate(whole):       # move up in place: no second copy of a gigabyte
+            images[place] = images[number]
+        images = images[:len(whole)]
+    if not len(images):
+        raise ValueError(f'{str(folder)!r}: none of its {len(paths):,} files can be read as an image')
+    seconds = time.time() - started
+    print(f'Decoded {len(images):,} images in {seconds:.1f} s ({len(paths) / seconds:,.0f} images/s)')
+    return images
+
+
+def decode_image(path, size):
+    """One image file as a uint8 array (size, size, 3): upright, cropped to its central square, on white.
+
+    A CelebA original (178x218) gets the crop of the small set instead: its central 108x108.
+    """
+    with Image.open(path) as image:
+        if image.size == CELEBA_SIZE:
+            box = CELEBA_CROP
+        else:
+            image.draft('RGB', (2 * size, 2 * size))             # large JPEGs are decoded at half, a quarter, an eighth
+            image = ImageOps.exif_transpose(image)
+            width, height = image.size
+            side = min(width, height)
+            left, top = (width - side) // 2, (height - side) // 2
+            box = (left, top, left + side, top + side)
+        if image.mode.startswith('I') or image.mode == 'F':      # 16 bits a pixel
+            image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert('RGBA')
+            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+        return np.asarray(image.convert('RGB').crop(box).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def load_svhn(image_size):
+    """SVHN's 73,257 training digits by torchvision, from data/ or fetched there; return (images, labels)."""
+    from torchvision.datasets import SVHN            # needs scipy, for this data set alone
+    from torchvision.transforms.v2.functional import resize
+    patience, before = PATIENCE, socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(patience)
+        digits = SVHN('data', split='train', download=True)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f'SVHN is neither in data/ nor to be fetched ({error}). Put its train_32x32.mat into data/, or '
+                      f"choose another dataset: DCGAN_DATA=drawn, or a folder of images.") from error
+    finally:
+        socket.setdefaulttimeout(before)
+    images = torch.from_numpy(digits.data)
+    if image_size != 32:
+        images = torch.cat([resize(part, [image_size, image_size], antialias=True) for part in images.split(4096)])
+    return images, torch.from_numpy(digits.labels)
+
+
+def drawn_faces(n_faces, image_size=32, seed=0):
+    """Draw faces by code: uint8 (n_faces, 3, image_size, image_size), the same for the same seed.
+
+    Skin, hair, eyes, brows, nose, mouth, beard, glasses, pose, light and background all vary.
+    """
+    random_numbers = torch.Generator().manual_seed(seed)
+    batches = torch.arange(n_faces).split(512)
+    return torch.cat([_draw(len(batch), image_size, random_numbers) for batch in batches])
+
+
+SKINS = torch.tensor([[.28, .17, .12], [.45, .29, .20], [.62, .43, .31], [.78, .58, .45], [.90, .72, .60], [.96, .82, .73]])
+HAIRS = torch.tensor([[.06, .05, .05], [.16, .10, .07], [.30, .18, .10], [.48, .30, .15], [.78, .60, .32], [.88, .78, .55],
+                      [.55, .22, .10], [.62, .62, .62]])
+EYES = torch.tensor([[.22, .13, .07], [.35, .22, .10], [.25, .40, .60], [.30, .45, .30]])
+
+
+def _draw(n, size, random_numbers):
+    def uniform(low, high, width=1):
+        return low + (high - low) * torch.rand(n, width, 1, 1, generator=random_numbers)
+
+    def chance(probability):
+        return (uniform(0, 1) < probability).float()
+
+    def one_of(palette, blend=0.0):
+        """A colour of the palette, and up to blend of the way on to its neighbour."""
+        place = torch.randint(len(palette), (n,), generator=random_numbers)
+        here, there = palette[place], palette[(place + 1).clamp(max=len(palette) - 1)]
+        colour = torch.lerp(here, there, blend * torch.rand(n, 1, generator=random_numbers))
+        return (colour.view(n, 3, 1, 1) + uniform(-.03, .03, 3)).clamp(0, 1)
+
+    def ellipse(x, y, centre_x, centre_y, width, height):
+        """Distance from the rim of an ellipse, about: negative inside."""
+        ratio = torch.sqrt(((x - centre_x) / width) ** 2 + ((y - centre_y) / height) ** 2)
+        return (ratio - 1) * torch.minimum(torch.as_tensor(width), torch.as_tensor(height))
+
+    def inside(distance, softness=1.0):
+        """Share of each pixel that lies inside: edges are a pixel wide."""
+        return (.5 - distance / (softness * pixel)).clamp(0, 1)
+
+    def paint(colour, cover):
+        image.lerp_(colour.expand_as(image), cover.expand_as(image))
+
+    pixel = 2 / size
+    axis = (torch.arange(size) + .5) * pixel - 1
+    page_y, page_x = torch.meshgrid(axis, axis, indexing='ij')
+    skin, hair = one_of(SKINS, 1.0), one_of(HAIRS)
+
+    # Background: two colours that run into one another
+    angle = uniform(0, 2 * math.pi)
+    ramp = ((page_x * angle.cos() + page_y * angle.sin()) / 2.8 + .5).clamp(0, 1)
+    wall, corner = (torch.lerp(uniform(.05, .95), uniform(.05, .95, 3), uniform(.2, .6)) for _ in range(2))
+    image = torch.lerp(wall.expand(n, 3, size, size), corner, ramp)
+
+    # Pose: the head is moved, tilted, turned (features slide sideways) and nods (they slide up or down)
+    tilt, zoom, turn, nod = uniform(-.2, .2), uniform(.9, 1.1), uniform(-.13, .13), uniform(-.05, .05)
+    moved_x, moved_y = (page_x - uniform(-.08, .08)) / zoom, (page_y - uniform(-.06, .06)) / zoom
+    x = moved_x * tilt.cos() + moved_y * tilt.sin()
+    y = moved_y * tilt.cos() - moved_x * tilt.sin()
+    face_x, face_y = x - turn, y - nod
+    width, height = uniform(.50, .60), uniform(.68, .78)
+    left_light = uniform(-.35, .35)
+
+    # Hair behind, neck, clothes
+    long_hair, volume = chance(.5), uniform(.06, .17)
+    paint(hair * .8, inside(ellipse(x, y, 0, -.08 + .3 * long_hair, width + volume, height + volume + .2 * long_hair)))
+    paint(skin * .72, inside(torch.maximum(x.abs() - .26, .3 - y)))
+    paint(torch.lerp(uniform(.1, .9), uniform(.1, .9, 3), .5), inside(ellipse(x, y, 0, 1.25, .95, .42)))
+
+    # Head: an egg, lit from one side, darker towards its rim
+    egg = width * (1 - .16 * (y + .1).clamp(-1, 1))
+    head = ellipse(x, y, 0, .04, egg, height)
+    across, down = (x / egg).clamp(-1, 1), ((y - .04) / height).clamp(-1, 1)
+    depth = (1 - across ** 2 - down ** 2).clamp(min=0).sqrt()
+    light = (.62 + .42 * depth + left_light * across - .1 * down).clamp(.3, 1.12)
+    lit = (skin * light).clamp(0, 1)
+    for side in (-1, 1):
+        paint(skin * .8, inside(ellipse(x, y, side * width * 1.01, .02, .07, .14)))      # ears
+    paint(lit, inside(head))
+    for side in (-1, 1):                                                                 # cheeks
+        glow = torch.exp(-((face_x - side * .27) ** 2 + (face_y - .25) ** 2) / .02)
+        paint(lit * torch.tensor([1.0, .72, .68]).view(3, 1, 1), .35 * glow * inside(head))
+
+    # Beard, then the fringe of hair over the forehead
+    jaw = inside(head) * inside(.37 - .5 * across ** 2 - face_y, 5)
+    paint(hair * .9, uniform(.5, .9) * chance(.18) * (1 - long_hair) * jaw)
+    parting, bend = uniform(-.35, .35), uniform(.2, .9)
+    hairline = uniform(-.56, -.36) + bend * (x - parting) ** 2 * .6
+    strands = .88 + .12 * torch.sin(14 * x + uniform(0, 6.3)) + .2 * depth
+    bald = chance(.07) * (1 - long_hair)
+    paint((hair * strands).clamp(0, 1), inside(torch.maximum(y - hairline, head - .03)) * (1 - bald))
+
+    # Eyes, brows and glasses
+    apart, eye_y, open_ = uniform(.20, .25), uniform(-.10, -.04), uniform(.045, .075)
+    iris, gaze = one_of(EYES), uniform(-.02, .02)
+    glasses, dark_glass, frame = chance(.2), chance(.25), uniform(.0, .35, 3)
+    brow_height, brow_slant, brow = uniform(.12, .16), uniform(-.25, .25), uniform(.022, .04)
+    for side in (-1, 1):
+        eye_x = side * apart
+        paint(lit * .72, .6 * inside(ellipse(face_x, face_y, eye_x, eye_y - .01, .135, open_ + .05), 2))
+        white = ellipse(face_x, face_y, eye_x, eye_y, .105, open_)
+        paint(torch.tensor([.95, .94, .92]).view(3, 1, 1), inside(white))
+        paint(iris, inside(torch.maximum(white, ellipse(face_x, face_y, eye_x + gaze, eye_y, .058, .065))))
+        paint(iris * .15, inside(torch.maximum(white, ellipse(face_x, face_y, eye_x + gaze, eye_y, .03, .034))))
+        lid = ellipse(face_x, face_y, eye_x, eye_y + .012, .115, open_ + .02).abs() - .018
+        paint(skin * .3, inside(torch.maximum(lid, face_y - eye_y + .01)))
+        arch = face_y - (eye_y - brow_height + side * brow_slant * (face_x - eye_x) + 2 * (face_x - eye_x) ** 2)
+        paint(hair * .7, inside(torch.maximum(arch.abs() - brow, (face_x - eye_x).abs() - .13)) * .85)
+        glass = ellipse(face_x, face_y, eye_x, eye_y + .02, .17, .135)
+        paint(frame, glasses * dark_glass * .85 * inside(glass))
+        paint(frame, glasses * inside(glass.abs() - .018))
+    paint(frame, glasses * inside(torch.maximum((face_y - eye_y).abs() - .016, face_x.abs() - apart + .16)))
+
+    # Nose: a shaded flank, a bright ridge, two nostrils
+    flank = torch.exp(-((face_x - turn - .05 * left_light.sign()) ** 2 / .0025 + (face_y - .1) ** 2 / .02))
+    paint(lit * .7, .5 * flank * inside(head))
+    nose_y, nose_width = uniform(.20, .25), uniform(.07, .10)
+    paint((lit * 1.12).clamp(0, 1), .6 * torch.exp(-((face_x - .7 * turn) ** 2 / .003 + (face_y - nose_y + .05) ** 2 / .006)))
+    for side in (-1, 1):
+        paint(skin * .35, .8 * inside(ellipse(face_x - .7 * turn, face_y, side * nose_width * .55, nose_y, .032, .02)))
+
+    # Mouth: lips along a curve, teeth in a broad smile
+    smile, mouth_y, mouth_width = uniform(-.1, .9), uniform(.40, .46), uniform(.17, .26)
+    curve = face_y - mouth_y + smile * (face_x - .2 * turn) ** 2
+    lips = torch.maximum(ellipse(face_x - .2 * turn, curve, 0, 0, mouth_width, uniform(.05, .075)), head + .03)
+    natural, lipstick = skin * torch.tensor([.85, .5, .5]).view(3, 1, 1), torch.tensor([.7, .15, .2]).view(3, 1, 1)
+    paint(torch.lerp(natural, lipstick + uniform(-.08, .08, 3), uniform(.1, .7)), inside(lips))
+    paint(skin * .25, inside(torch.maximum(curve.abs() - .012, lips)) * .8)
+    teeth = ellipse(face_x - .2 * turn, curve, 0, 0, mouth_width * .8, .038)
+    paint(torch.tensor([.96, .95, .92]).view(3, 1, 1), inside(teeth) * (smile > .35).float())
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+class ImageDataset(Dataset):
+    """Decoded images as a data set: whole batches are cut out of one uint8 tensor and turned to float32 in [0, 1]."""
+
+    def __init__(self, images, labels, source=''):
+        self.images, self.labels, self.source = images, labels, source
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index].float().div_(255), self.labels[index]
+
+    def __getitems__(self, indices):                 # DataLoader asks for a batch at once where this is defined
+        return self[torch.as_tensor(indices)]
+
+    @staticmethod
+    def collate(batch):
+        """For DataLoader's collate_fn: the batch is whole already."""
+        return batch
+
+
+def _bar(total, unit, length=None, **options):
+    """A text progress bar over a number or a sequence, for a terminal or a notebook; elsewhere it stays silent."""
+    total = dict(total=total or None) if isinstance(total, int) else dict(iterable=total, total=length)
+    in_notebook = type(sys.stdout).__module__.startswith('ipykernel')
+    return tqdm(**total, unit=unit, file=_DisplayArea() if in_notebook else sys.stdout, leave=False, mininterval=1,
+                disable=not in_notebook and not sys.stdout.isatty(), **options)
+
+
+class _DisplayArea:
+    """One line of text under a notebook's cell that each write replaces: a saved notebook keeps the last one alone."""
+
+    def __init__(self):
+        self.handle = display(Pretty(''), display_id=True)
+
+    def write(self, text):
+        self.handle.update(Pretty(text.strip()))
+
+    def flush(self):
+        pass
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+CHECKPOINTS = 'checkpoints_gan'
+SAMPLES = 'train_samples.pkl'
+
+
+def write_atomically(path, write):
+    """Call write(file) on a new file and put it in path's place only when it is whole and on the disk."""
+    path = Path(path)
+    fresh = path.with_name(f'{path.name}.{os.getpid()}.part')
+    try:
+        with open(fresh, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def save_samples(samples, path=SAMPLES):
+    """Write the contract's pickle: a list of one float32 CPU tensor (16, 3, s, s) in [-1, 1] an epoch."""
+    write_atomically(path, lambda file: pickle.dump(samples, file))
+
+
+def load_samples(path=SAMPLES):
+    """Read a pickle of samples, also an old one, as a list of float32 CPU tensors (n, 3, s, s).
+
+    CUDA tensors, tensors with a gradient, arrays, tuples and any number of images are understood. Nothing in the
+    file is run: tensors, arrays and containers are built, all else is refused.
+    Raises ValueError for a file that holds anything else.
+    """
+    try:
+        with open(path, 'rb') as file:
+            epochs = _TensorUnpickler(file).load()
+        return [torch.as_tensor(epoch).detach().to('cpu', torch.float32).contiguous() for epoch in epochs]
+    except OSError:
+        raise
+    except Exception as error:                       # a hostile or damaged pickle can raise anything
+        raise ValueError(f'{path}: expected a pickled list of image tensors, found {error}') from error
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Builds tensors, arrays and containers; every other name in a pickle is refused before it is imported."""
+
+    def find_class(self, module, name):
+        try:
+            return _ALLOWED[module.replace('numpy.core', 'numpy._core'), name]
+        except KeyError:
+            raise pickle.UnpicklingError(f'the name {module}.{name}, which is no part of a tensor') from None
+
+
+def _storage(data):
+    return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+
+
+def _empty_array(kind, shape, code):
+    return np.empty(0, np.float32).view(np.ndarray)  # pickle then fills in the shape, the type and the bytes
+
+
+_ALLOWED = {
+    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
+    ('torch.storage', '_load_from_bytes'): _storage,
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('numpy._core.multiarray', '_reconstruct'): _empty_array,
+    ('numpy._core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
+    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'dtype'): np.dtype,
+    ('_codecs', 'encode'): lambda text, encoding: text.encode('latin1'),
+}
+
+
+def load_checkpoint(folder=CHECKPOINTS):
+    """Read the latest checkpoint, on the CPU; a dict. Nothing in the file is run.
+
+    Raises FileNotFoundError where there is none, ValueError where it cannot be read.
+    """
+    path = Path(folder) / 'latest.pt'
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist: train first, or name the folder of a finished run')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise ValueError(f'{path} is damaged or no checkpoint of this notebook: {error}') from error
+
+
+def load_history(folder=CHECKPOINTS):
+    """The losses of every batch so far: a dict of float32 arrays d_loss, g_loss, d_real, d_fake, and per_epoch."""
+    with np.load(Path(folder) / 'losses.npz') as arrays:
+        return dict(arrays)
+
+
+# ---------------------------------------------------------------------------------------------------- running
+
+
+def random_state():
+    """The state of every random generator in use, as plain values and tensors."""
+    kind, keys, *rest = np.random.get_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return dict(torch=torch.get_rng_state(), cuda=cuda, python=random.getstate(), numpy=[kind, keys.tolist(), *rest])
+
+
+def set_random_state(state):
+    """Put every random generator back to where random_state() saw it."""
+    torch.set_rng_state(state['torch'])
+    if len(state['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state['cuda'])
+    random.setstate(state['python'])
+    np.random.set_state(tuple(state['numpy']))
+
+
+class Run:
+    """The record of a training run: where it is, what it printed, its losses and its samples; saved every epoch.
+
+    parts   dict of whatever has a state_dict(): networks and optimizers
+    config  dict of plain values that describe the run; only n_epochs, print_every and resume may change on resuming
+    resume  True: go on from checkpoints_gan/ where that holds this very run. Another run found there is set aside
+            (renamed), never deleted or overwritten
+    """
+
+    def __init__(self, parts, fixed_z, config, resume):
+        self.parts, self.fixed_z, self.config = parts, fixed_z, config
+        self.folder = Path(CHECKPOINTS)
+        self.epoch, self.n_steps, self.images_seen, self.seconds = 0, 0, 0, 0.0
+        self.losses, self.samples, self.lines, self.history = [], [], [], []
+        self.bar = None
+        if (self.folder / 'latest.pt').exists():
+            self._resume_or_set_aside(resume)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.bar:
+            self.bar.close()
+        if kind is KeyboardInterrupt:
+            print(f'Interrupted in epoch {self.epoch + 1}. Kept: all up to epoch {self.epoch}, in {self.folder}/ and '
+                  f'{SAMPLES}. Run this cell again to go on.')
+            return True
+
+    def epochs(self, n_epochs):
+        """Yield the numbers of the epochs still to run, from 1 to n_epochs."""
+        self.n_epochs = n_epochs
+        if self.epoch >= n_epochs:
+            self.say(f'All {n_epochs} epochs are done; to train further, raise n_epochs.', keep=False)
+        for self.current in range(self.epoch + 1, n_epochs + 1):
+            self.steps, self.started = [], time.time()
+            yield self.current
+
+    def batches(self, loader):
+        """Yield (number, images) for each batch of the loader, moving the progress bar."""
+        if self.bar is None:
+            left = (self.n_epochs - self.current + 1) * len(loader)
+            self.bar = _bar(left, ' batches', desc='Training')
+        for number, (images, *_) in enumerate(loader):
+            yield number, images
+            self.images_seen += len(images)
+            self.bar.update()
+
+    def record(self, step):
+        """Keep the four figures of one step, as they are on the device: no waiting for it."""
+        self.steps.append(step)
+        self.n_steps += 1
+
+    def say(self, line, keep=True):
+        """Print a line above the progress bar, and keep it for when the run is resumed."""
+        tqdm.write(line, file=sys.stdout)
+        if keep:
+            self.lines.append(line)
+
+    def end_epoch(self, samples):
+        """Close the epoch: one line of figures, and everything to disk."""
+        steps = torch.stack(self.steps).float().cpu()            # the epoch's only wait for the device
+        seconds = time.time() - self.started
+        self.seconds, self.epoch = self.seconds + seconds, self.current
+        self.history.append(steps)
+        self.samples.append(samples)
+        d_loss, g_loss, d_real, d_fake = steps.mean(0).tolist()
+        left = round((self.n_epochs - self.epoch) * self.seconds / self.epoch)
+        self.say(f'epoch {self.epoch:4d}/{self.n_epochs:4d} | d_loss {d_loss:6.3f} | g_loss {g_loss:6.3f} | '
+                 f'D(x) {d_real:.2f} | D(G(z)) {d_fake:.2f} | {self.images_seen / self.seconds:8,.0f} images/s | '
+                 f'{left // 60:3d}:{left % 60:02d} left')
+        try:
+            self.save()
+        except OSError as error:
+            self.say(f'NOT SAVED: {error}. Training goes on; free some space, and the next epoch is saved again.')
+
+    def save(self):
+        """Write checkpoints_gan/latest.pt, checkpoints_gan/losses.npz and train_samples.pkl, each whole or not at all."""
+        self.folder.mkdir(exist_ok=True)
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {name: getattr(self, name) for name in self.STATE} | dict(random_state=random_state())
+        write_atomically(self.folder / 'latest.pt', lambda file: torch.save(state, file))
+        d_loss, g_loss, d_real, d_fake = torch.cat(self.history).T.numpy()
+        per_epoch = [len(steps) for steps in self.history]
+        write_atomically(self.folder / 'losses.npz', lambda file: np.savez(
+            file, d_loss=d_loss, g_loss=g_loss, d_real=d_real, d_fake=d_fake, per_epoch=per_epoch))
+        save_samples(self.samples)
+
+    STATE = 'config', 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history'
+
+    def _resume_or_set_aside(self, resume):
+        why = 'resume is off'
+        if resume:
+            state = load_checkpoint(self.folder)
+            may_change = 'n_epochs', 'print_every', 'resume', 'preset'
+            changed = [name for name in {**self.config, **state['config']} if name not in may_change
+                       and self.config.get(name) != state['config'].get(name)]
+            if not changed:
+                return self._resume(state)
+            why = 'it differs in ' + ', '.join(sorted(changed))
+        numbered = (Path(f'{self.folder}-{number}') for number in itertools.count(1))
+        aside = next(path for path in numbered if not path.exists())
+        os.rename(self.folder, aside)
+        if Path(SAMPLES).exists():
+            os.rename(SAMPLES, aside / SAMPLES)
+        print(f'An earlier run is kept in {aside}/ ({why}); this one starts afresh.')
+
+    def _resume(self, state):
+        for name in self.STATE[1:]:
+            setattr(self, name, state[name])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        set_random_state(state['random_state'])
+        print('\n'.join(self.lines))
+        print(f'Continuing {self.folder}/ after epoch {self.epoch} ({self.images_seen:,} images seen).')
+
+
+# --------------------------------------------------------------------------------------------------- pictures
+
+D_COLOUR, G_COLOUR = 'tab:blue', 'tab:orange'
+
+
+def to_array(images, columns=8):
+    """Images (n, 3, s, s) in [-1, 1] as one uint8 picture (height, width, 3), columns of them side by side."""
+    grid = make_grid(images.detach().float().cpu(), columns, padding=1, normalize=True, value_range=(-1, 1), pad_value=1)
+    return (grid.permute(1, 2, 0) * 255).round().byte().numpy()
+
+
+def show_grid(images, columns=8, title='', axes=None):
+    """Draw images (n, 3, s, s) in [-1, 1] as a grid without axes."""
+    picture = to_array(images, columns)
+    if axes is None:
+        _, axes = plt.subplots(figsize=(10, 10 * picture.shape[0] / picture.shape[1]), layout='constrained')
+    axes.imshow(picture, interpolation='nearest')
+    axes.set_title(title, fontsize=10, loc='left')
+    axes.axis('off')
+
+
+def show_epochs(samples, n_rows=6, n_faces=12):
+    """Draw the same faces at n_rows epochs, evenly spaced in the logarithm: most is learnt at first."""
+    epochs = np.unique(np.geomspace(1, len(samples), n_rows).round().astype(int))
+    figure, rows = plt.subplots(len(epochs), squeeze=False, figsize=(10, 10 / n_faces * len(epochs)), layout='constrained')
+    for epoch, axes in zip(epochs, rows[:, 0]):
+        axes.imshow(to_array(samples[epoch - 1][:n_faces], n_faces), interpolation='nearest')
+        axes.set(xticks=[], yticks=[], frame_on=False)
+        axes.set_ylabel(f'epoch {epoch}', rotation=0, ha='right', va='center')
+
+
+def show_beside(real, generated, columns=8):
+    """Draw real and generated images, each (n, 3, s, s) in [-1, 1], beside each other."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 5.3 * math.ceil(len(real) / columns) / columns), layout='constrained')
+    show_grid(real, columns, 'real', left)
+    show_grid(generated, columns, 'generated', right)
+
+
+def animate(samples, n_frames=40, zoom=2):
+    """The fixed-noise grid over the epochs as a short animation, for display in the notebook; returns HTML."""
+    epochs = np.unique(np.linspace(0, len(samples) - 1, n_frames).round().astype(int))
+    frames = [Image.fromarray(to_array(samples[epoch])) for epoch in epochs]
+    frames = [frame.resize((frame.width * zoom, frame.height * zoom)) for frame in frames]
+    film = io.BytesIO()
+    times = [150] * (len(frames) - 1) + [2000]       # ms; the last epoch stays in view
+    frames[0].save(film, 'webp', save_all=True, append_images=frames[1:], duration=times, loop=0, quality=60, method=6)
+    data = base64.b64encode(film.getvalue()).decode()
+    return HTML(f'<img alt="16 faces from the same noise, epoch after epoch" src="data:image/webp;base64,{data}">')
+
+
+def plot_losses(history):
+    """Plot what load_history() gives: every batch light, smoothed bold; dashed: where D can only guess."""
+    batches = np.arange(len(history['d_loss'])) / history['per_epoch'].mean()
+    window = max(1, len(batches) // 100)
+    panels = ((('d_loss', D_COLOUR, 'D, guessing: log 4', math.log(4)), ('g_loss', G_COLOUR, 'G, guessing: log 2', math.log(2))),
+              (('d_real', D_COLOUR, 'D(x): guessing, 1/2', .5), ('d_fake', G_COLOUR, 'D(G(z))', .5)))
+    _, both = plt.subplots(1, 2, figsize=(10, 3.2), layout='constrained')
+    for axes, lines in zip(both, panels):
+        for name, colour, label, level in lines:
+            smoothed = np.convolve(history[name], np.ones(window) / window, 'valid')
+            axes.plot(batches, history[name], color=colour, alpha=.2, linewidth=.5)
+            axes.plot(batches[window - 1:], smoothed, color=colour, label=name)
+            axes.axhline(level, color=colour, linestyle='--', linewidth=1, label=label)
+        axes.set_xlabel('epoch')
+        axes.legend(fontsize=8)
+    both[0].set_ylim(0, np.quantile(np.concatenate([history['d_loss'], history['g_loss']]), .995) * 1.1)

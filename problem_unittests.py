@@ -1,0 +1,1424 @@
+"""The tests of dcgan_faces.ipynb, for two callers with one body.
+
+In the notebook, a part is handed to its test under the part's own cell: tests.test_generator(Generator). It prints
+'Tests Passed', or raises an AssertionError that says what was expected, what came and with which parameters.
+Under pytest, the same tests get the same parts from fixtures of the same names, read out of the notebook.
+"""
+import contextlib
+import copy
+import functools
+import http.server
+import inspect
+import io
+import json
+import math
+import os
+import pickle
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import helpers
+
+HERE = Path(__file__).resolve().parent
+NOTEBOOK = HERE / 'dcgan_faces.ipynb'
+PARTS = ('get_dataloader', 'scale', 'Discriminator', 'Generator', 'weights_init_normal', 'build_network', 'real_loss',
+         'fake_loss', 'make_optimizers', 'train_step', 'update_average', 'generate', 'train', 'view_samples',
+         'sample_faces', 'slerp')
+
+# ---------------------------------------------------------------------------------------------------- mechanics
+
+
+def expect(holds, what, came, expected, **parameters):
+    """Fail with the message, what came, what was expected and the parameters of the test, unless it holds."""
+    if not holds:
+        raise AssertionError(f'{what}: expected {expected}, found {came}. Test parameters: {parameters}')
+
+
+def expect_equal(what, came, expected, **parameters):
+    expect(came == expected, what, came, expected, **parameters)
+
+
+def expect_close(what, came, expected, tolerance=1e-5, **parameters):
+    difference = (torch.as_tensor(came).double() - torch.as_tensor(expected).double()).abs().max().item()
+    expect(difference <= tolerance, what, f'{came} (off by {difference:.3g})', expected, **parameters)
+
+
+def part_test(test):
+    """Make a test of parts callable from the notebook: seeded, quiet, random state put back, result printed."""
+    @functools.wraps(test)
+    def run(*parts, **named_parts):
+        before = helpers.random_state()
+        torch.manual_seed(0)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                test(*parts, **named_parts)
+        finally:
+            helpers.set_random_state(before)
+        print('Tests Passed')
+    return run
+
+
+@pytest.fixture
+def notebook():
+    """The notebook's definitions, a fresh module for each test."""
+    return helpers.load_definitions(NOTEBOOK)
+
+
+def _part_fixture(name):
+    return pytest.fixture(name=name)(lambda notebook: getattr(notebook, name))
+
+
+for _name in PARTS:
+    globals()[f'_part_{_name}'] = _part_fixture(_name)
+
+
+def scope_of(function):
+    """The global names of the notebook that a function of it sees."""
+    return inspect.unwrap(function).__globals__
+
+
+@contextlib.contextmanager
+def global_names(function, **names):
+    """Lend a function of the notebook other global names, for as long as the block runs."""
+    scope, missing = scope_of(function), object()
+    before = {name: scope.get(name, missing) for name in names}
+    scope.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is missing:
+                del scope[name]
+            else:
+                scope[name] = value
+
+
+@contextlib.contextmanager
+def empty_folder():
+    """Work in an empty folder that vanishes afterwards."""
+    import tempfile
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, and none of the project's environment variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL'):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def write_images(folder, n, size=(64, 64), ending='jpg', seed=0):
+    """Fill a folder with n small images of noise on a colour of their own; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    paths = [folder / f'{number:06d}.{ending}' for number in range(1, n + 1)]
+    for path in paths:
+        pixels = random.integers(0, 200, 3) + random.integers(0, 50, (size[1], size[0], 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return paths
+
+
+def tiny_training(scope, n_images=10, batch_size=4, lr=2e-4, seed=0):
+    """Small networks, optimizers and a loader: (D, G, the global names that train reads). The last batch is short."""
+    torch.manual_seed(seed)
+    D, G = scope['Discriminator'](4), scope['Generator'](z_size=6, conv_dim=4)
+    for network in (D, G):
+        network.apply(scope['weights_init_normal'])
+    d_optimizer, g_optimizer = scope['make_optimizers'](D, G, lr)
+    images = helpers.drawn_faces(n_images, 32, seed)
+    faces = helpers.ImageDataset(images, torch.zeros(n_images, dtype=torch.int64))
+    loader = DataLoader(faces, batch_size, shuffle=True, collate_fn=faces.collate)
+    return D, G, dict(celeba_train_loader=loader, batch_size=batch_size, img_size=32, z_size=6, train_on_gpu=False,
+                      d_optimizer=d_optimizer, g_optimizer=g_optimizer)
+
+
+def numbers_of(module):
+    """All weights and buffers of a module in one vector."""
+    return torch.cat([value.detach().flatten().double() for value in module.state_dict().values()])
+
+
+# ---------------------------------------------------------------------------------------------- the original two
+
+
+@part_test
+def test_discriminator(Discriminator):
+    """The exercise's own test: (50, 3, 32, 32) pixels of -1 give (50, 1)."""
+    batch_size, conv_dim = 50, 10
+    D = Discriminator(conv_dim)
+    out = D(torch.full((batch_size, 3, 32, 32), -1.0))
+    expect_equal('Wrong size of the discriminator output', tuple(out.size()), (batch_size, 1),
+                 batch_size=batch_size, conv_dim=conv_dim)
+
+
+@part_test
+def test_generator(Generator):
+    """The exercise's own test: (50, 25) noise gives (50, 3, 32, 32)."""
+    batch_size, z_size, conv_dim = 50, 25, 10
+    G = Generator(z_size, conv_dim)
+    out = G(torch.rand(batch_size, z_size) * 2 - 1)
+    expect_equal('Wrong size of the generator output', tuple(out.size()), (batch_size, 3, 32, 32),
+                 batch_size=batch_size, z_size=z_size, conv_dim=conv_dim)
+
+
+# -------------------------------------------------------------------------------------------------- data, scale
+
+
+@part_test
+def test_get_dataloader(get_dataloader):
+    """Shape, type, range, length, order and contents of the batches of a folder of ten images."""
+    with empty_folder() as here:
+        paths = write_images(here / 'faces', 10)
+        for image_size in (32, 64):
+            loader = get_dataloader(4, image_size=image_size, data_dir='faces')
+            parameters = dict(batch_size=4, image_size=image_size, images=10)
+            expect_equal('batch_size', loader.batch_size, 4, **parameters)
+            expect_equal('Number of batches', len(loader), 3, **parameters)
+            batches = [images for images, labels in loader]
+            shapes = [tuple(batch.shape) for batch in batches]
+            expect_equal('Shapes', shapes, [(size, 3, image_size, image_size) for size in (4, 4, 2)], **parameters)
+            images = torch.cat(batches)
+            expect_equal('Type and device', (images.dtype, images.device.type), (torch.float32, 'cpu'), **parameters)
+            expect(0 <= images.min() and .1 < images.max() <= 1, 'Range', (images.min(), images.max()), '[0, 1]')
+            colours = sorted(round(colour, 2) for colour in images.mean((2, 3))[:, 0].tolist())
+            on_disk = sorted(round(np.asarray(Image.open(path))[..., 0].mean() / 255, 2) for path in paths)
+            expect_close('Colours of the images', colours, on_disk, .02, **parameters)
+            again = torch.cat([images for images, labels in loader])
+            expect(not torch.equal(images, again), 'A second pass', 'the same order', 'another order', **parameters)
+
+
+@part_test
+def test_scale(scale):
+    """Symmetric and asymmetric ranges, ends included; the argument is left alone."""
+    x = torch.linspace(0, 1, 5)
+    for low, high in ((-1, 1), (0, 5), (-3, 1), (0, 1), (2, 2)):
+        expected = torch.tensor([low + (high - low) * share for share in (0, .25, .5, .75, 1)])
+        expect_close('Scaled values', scale(x.clone(), (low, high)), expected, feature_range=(low, high))
+    expect_close('Default range', scale(x), [-1, -.5, 0, .5, 1])
+    before = x.clone()
+    scale(x)
+    expect(torch.equal(x, before), 'The argument', x, before)
+
+
+# ------------------------------------------------------------------------------------------------------ networks
+
+
+def layers_of(network, kinds):
+    return [layer for layer in network.modules() if isinstance(layer, kinds)]
+
+
+def expect_batch_norm(network, count, **parameters):
+    layers = layers_of(network, nn.BatchNorm2d)
+    expect_equal('Batch normalisations', len(layers), count, **parameters)
+    for layer in layers:
+        expect_equal('eps and momentum', (layer.eps, layer.momentum), (1e-5, .1), **parameters)
+
+
+@part_test
+def test_discriminator_layers(Discriminator):
+    """Layers, logits and gradient at three sizes and odd widths, batches of one included."""
+    for img_size, conv_dim in ((32, 1), (32, 7), (64, 8), (128, 5)):
+        parameters = dict(img_size=img_size, conv_dim=conv_dim)
+        D = Discriminator(conv_dim, img_size=img_size)
+        convolutions = layers_of(D, nn.Conv2d)
+        depths = [conv_dim * 2 ** i for i in range(int(math.log2(img_size)) - 2)]
+        expect_equal('Depths', [layer.out_channels for layer in convolutions][:len(depths)], depths, **parameters)
+        expect(all((layer.kernel_size, layer.stride) == ((4, 4), (2, 2)) for layer in convolutions[:len(depths)]),
+               'Kernels and strides', convolutions, '4 and 2', **parameters)
+        expect_equal('Pooling layers', layers_of(D, (nn.MaxPool2d, nn.AvgPool2d)), [], **parameters)
+        expect_equal('Sigmoids', layers_of(D, nn.Sigmoid), [], **parameters)
+        slopes = {layer.negative_slope for layer in layers_of(D, nn.LeakyReLU)}
+        expect_equal('Slopes of the leaky ReLUs', slopes, {.2}, **parameters)
+        expect_batch_norm(D, len(depths) - 1, **parameters)
+        for batch_size in (1, 3):
+            x = torch.randn(batch_size, 3, img_size, img_size, requires_grad=True)
+            out = D(x)
+            expect_equal('Output', tuple(out.shape), (batch_size, 1), **parameters)
+            out.sum().backward()
+            expect(x.grad.isfinite().all() and x.grad.abs().sum() > 0, 'Gradient', x.grad, 'finite, not zero')
+    with pytest.raises(ValueError, match='32, 64 or 128'):
+        Discriminator(4, img_size=33)
+
+
+@part_test
+def test_generator_layers(Generator):
+    """Layers, range and gradient at three sizes and odd widths, batches of one included."""
+    for img_size, conv_dim, z_size in ((32, 1, 3), (32, 7, 25), (64, 8, 100), (128, 5, 1)):
+        parameters = dict(img_size=img_size, conv_dim=conv_dim, z_size=z_size)
+        G = Generator(z_size=z_size, conv_dim=conv_dim, img_size=img_size)
+        depths = [conv_dim * 2 ** i for i in range(int(math.log2(img_size)) - 2)][::-1]
+        convolutions = layers_of(G, nn.ConvTranspose2d)[-len(depths):]
+        expect_equal('Depths into the transposed convolutions',
+                     [layer.in_channels for layer in convolutions], depths, **parameters)
+        expect(all((layer.kernel_size, layer.stride) == ((4, 4), (2, 2)) for layer in convolutions),
+               'Kernels and strides', convolutions, '4 and 2', **parameters)
+        expect_batch_norm(G, len(depths), **parameters)
+        for batch_size in (1, 3):
+            z = torch.randn(batch_size, z_size, requires_grad=True)
+            out = G(z)
+            expect_equal('Output', tuple(out.shape), (batch_size, 3, img_size, img_size), **parameters)
+            expect(out.abs().max() <= 1 and out.min() < 0, 'Range', (out.min(), out.max()), '[-1, 1]', **parameters)
+            (out * torch.randn_like(out)).sum().backward()
+            expect(z.grad.isfinite().all(), 'Gradient', z.grad, 'finite', **parameters)
+    expect_equal('Type and device of the weights', {(p.dtype, p.device.type) for p in G.parameters()},
+                 {(torch.float32, 'cpu')})
+
+
+@part_test
+def test_weights_init_normal(weights_init_normal):
+    """N(0, 0.02) for Conv2d, ConvTranspose2d and Linear; bias 0 or left; BatchNorm and others untouched."""
+    for layer in (nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4), nn.Linear(256, 256),
+                  nn.Conv2d(64, 64, 4, bias=False)):
+        bias = None if layer.bias is None else layer.bias.detach().clone()
+        layer.apply(weights_init_normal)
+        kind = type(layer).__name__
+        expect_close(f'Mean of the weights of {kind}', layer.weight.mean().detach(), 0, 5e-4)
+        expect_close(f'Standard deviation of the weights of {kind}', layer.weight.std().detach(), .02, 5e-4)
+        farthest = layer.weight.abs().max().item()
+        expect(farthest > .06, f'Largest weight of {kind}', farthest, 'beyond three deviations, as a normal one has')
+        if bias is not None:
+            kept = torch.equal(layer.bias, bias) or not layer.bias.any()
+            expect(kept, f'Bias of {kind}', layer.bias, 'zero, or as it was')
+    normalisation = nn.BatchNorm2d(8)
+    before = copy.deepcopy(normalisation.state_dict())
+    normalisation.apply(weights_init_normal)
+    nn.ReLU().apply(weights_init_normal)
+    for name, value in before.items():
+        expect(torch.equal(value, normalisation.state_dict()[name]), f'BatchNorm {name}', 'changed', 'untouched')
+
+
+@part_test
+def test_build_network(build_network):
+    """D and G come back initialised, in this order, printed D, an empty line, G."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        D, G = build_network(d_conv_dim=16, g_conv_dim=16, z_size=100)
+    expect_equal('Printed', printed.getvalue().strip(), f'{D}\n\n{G}')
+    expect_equal('Outputs', (tuple(D(torch.zeros(2, 3, 32, 32)).shape), tuple(G(torch.zeros(2, 100)).shape)),
+                 ((2, 1), (2, 3, 32, 32)))
+    for name, network in (('D', D), ('G', G)):
+        for layer in layers_of(network, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            spread = layer.weight.std().item()
+            expect(abs(spread - .02) < .003, f'{name} is not initialised: spread of {layer}', spread, .02)
+
+
+# ------------------------------------------------------------------------------------------- losses, optimizers
+
+
+@part_test
+def test_losses(real_loss, fake_loss):
+    """Values, gradients, smoothing, both shapes, and logits of ±10,000."""
+    for shape in ((6, 1), (6,)):
+        logits = torch.linspace(-3, 3, 6).view(shape).requires_grad_()
+        p = torch.sigmoid(logits.detach().double())
+        for name, loss, target in (('real_loss', real_loss(logits), 1), ('fake_loss', fake_loss(logits), 0),
+                                   ('real_loss, smooth', real_loss(logits, smooth=True), .9)):
+            value = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+            expect_close(name, loss.detach(), value, logits=logits.tolist())
+            gradient, = torch.autograd.grad(loss, logits)
+            expect_close(f'Gradient of {name}', gradient, (p - target) / 6, 1e-6, logits=logits.tolist())
+    for logit in (-1e4, 1e4):
+        for name, loss, target in (('real_loss', real_loss, 1), ('fake_loss', fake_loss, 0)):
+            x = torch.full((4, 1), logit, requires_grad=True)
+            value = loss(x)
+            gradient, = torch.autograd.grad(value, x)
+            expect_close(name, value.detach(), max(0, logit * (1 - 2 * target)), .01, logit=logit)
+            expect_close(f'Gradient of {name}', gradient, [[((logit > 0) - target) / 4]] * 4, logit=logit)
+
+
+@part_test
+def test_make_optimizers(make_optimizers):
+    """Two Adams with the DCGAN values by default, each over all weights of its own network and no others."""
+    D, G = nn.Linear(3, 1), nn.Linear(2, 3)
+    for network, optimizer in zip((D, G), make_optimizers(D, G)):
+        expect(isinstance(optimizer, torch.optim.Adam), 'Optimizer', type(optimizer), 'Adam')
+        group, = optimizer.param_groups
+        expect_equal('lr and betas', (group['lr'], tuple(group['betas'])), (2e-4, (.5, .999)))
+        expect_equal('Weights', [id(p) for p in group['params']], [id(p) for p in network.parameters()])
+    group = make_optimizers(D, G, 1e-3, .1, .99)[0].param_groups[0]
+    expect_equal('lr and betas', (group['lr'], tuple(group['betas'])), (1e-3, (.1, .99)), lr=1e-3, beta1=.1, beta2=.99)
+
+
+# ------------------------------------------------------------------------------------------------- step and loop
+
+
+@part_test
+def test_train_step(train_step):
+    """The numbers of one step against an independent calculation; each player's step leaves the other alone."""
+    scope = scope_of(train_step)
+    for smooth, batch_size in ((False, 4), (True, 3)):
+        D, G, names = tiny_training(scope)
+        d_optimizer, g_optimizer = names['d_optimizer'], names['g_optimizer']
+        D2, G2 = copy.deepcopy(D), copy.deepcopy(G)
+        d_optimizer2, g_optimizer2 = (torch.optim.Adam(m.parameters(), 2e-4, (.5, .999)) for m in (D2, G2))
+        real, z = torch.rand(batch_size, 3, 32, 32) * 2 - 1, torch.randn(batch_size, 6)
+        parameters = dict(smooth=smooth, batch_size=batch_size)
+        for p in (*D.parameters(), *G.parameters()):
+            p.grad = torch.ones_like(p)              # left over from before: no step may add to it
+        seen_by_G = []
+        hooks = [next(G.parameters()).register_hook(lambda _: seen_by_G.append('backward')),
+                 G.register_forward_hook(lambda *_: seen_by_G.append('forward'))]
+        out = train_step(D, G, d_optimizer, g_optimizer, real, z, smooth)
+        for hook in hooks:
+            hook.remove()
+        expect_equal("G's passes: D's step must not run back into G", seen_by_G, ['forward', 'backward'], **parameters)
+
+        fake = G2(z)                                 # the same step, written out by hand
+        logits_real, logits_fake = D2(real), D2(fake.detach())
+        d_loss = F.softplus(-logits_real).mean() + .1 * smooth * logits_real.mean() + F.softplus(logits_fake).mean()
+        for p, gradient in zip(D2.parameters(), torch.autograd.grad(d_loss, list(D2.parameters()))):
+            p.grad = gradient
+        d_optimizer2.step()
+        g_loss = F.softplus(-D2(fake)).mean()
+        for p, gradient in zip(G2.parameters(), torch.autograd.grad(g_loss, list(G2.parameters()))):
+            p.grad = gradient
+        g_optimizer2.step()
+
+        expect_equal('Result', (tuple(out.shape), out.requires_grad), ((4,), False), **parameters)
+        expected = [d_loss, g_loss, torch.sigmoid(logits_real).mean(), torch.sigmoid(logits_fake).mean()]
+        expect_close('d_loss, g_loss, D(x), D(G(z))', out, torch.stack(expected).detach(), 1e-5, **parameters)
+        for name, ours, reference in (('D', D, D2), ('G', G, G2)):
+            expect_close(f'Weights and statistics of {name} after one step', numbers_of(ours), numbers_of(reference),
+                         2e-6, **parameters)
+            for p, p2 in zip(ours.parameters(), reference.parameters()):
+                expect_close(f"Gradients of {name}: only its own step's", p.grad, p2.grad, 1e-5, **parameters)
+        expect(all(p.requires_grad for p in D.parameters()), "D's weights after the step", 'frozen', 'trainable')
+
+
+@part_test
+def test_update_average(update_average):
+    """Weights and running statistics move by 1 - decay; the counter is copied; G is left alone."""
+    G = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    average = copy.deepcopy(G)
+    G(torch.randn(8, 3))
+    with torch.no_grad():
+        for p in G.parameters():
+            p.add_(1)
+    start, goal = copy.deepcopy(average.state_dict()), copy.deepcopy(G.state_dict())
+    update_average(average, G, .75)
+    for name, value in average.state_dict().items():
+        expected = start[name] * .75 + goal[name] * .25 if value.is_floating_point() else goal[name]
+        expect_close(name, value, expected, decay=.75)
+        expect_close(f'{name} of G itself', G.state_dict()[name], goal[name], 0)
+
+
+@part_test
+def test_generate(generate):
+    """On the CPU, without a graph, each image by itself whatever the batch; G's mode is put back."""
+    G = scope_of(generate)['Generator'](z_size=5, conv_dim=4)
+    for _ in range(3):
+        G(torch.randn(16, 5))                        # gives the running statistics something to hold
+    z = torch.randn(4, 5)
+    for training in (True, False):
+        G.train(training)
+        before = numbers_of(G)
+        images = generate(G, z)
+        parameters = dict(training=training)
+        expect_equal('Images', (tuple(images.shape), images.dtype, images.device.type, images.requires_grad),
+                     ((4, 3, 32, 32), torch.float32, 'cpu', False), **parameters)
+        expect_close('An image made alone', generate(G, z[:1]), images[:1], 1e-5, **parameters)
+        expect_equal('Mode of G afterwards', G.training, training, **parameters)
+        expect(torch.equal(numbers_of(G), before), "G's statistics", 'changed', 'untouched', **parameters)
+
+
+PRINTED = re.compile(r'^Epoch \[( {4}\d)/( {4}\d)\] \| d_loss: (\d\.\d{4}) \| g_loss: (\d\.\d{4})$', re.M)
+
+
+@part_test
+def test_train(train):
+    """The loop: what each step is given, what is printed, recorded and written, and the grids' noise."""
+    scope = scope_of(train)
+    for ema_decay in (0, .9):
+        with empty_folder(), contextlib.redirect_stdout(io.StringIO()) as printed:
+            D, G, names = tiny_training(scope)
+            step, generate, steps, noises = scope['train_step'], scope['generate'], [], []
+
+            def watched_step(D, G, d_optimizer, g_optimizer, real, z, *rest):
+                steps.append((real.detach().clone(), z.detach().clone(), D.training and G.training))
+                return step(D, G, d_optimizer, g_optimizer, real, z, *rest)
+
+            def watched_generate(G, z):
+                noises.append(z.clone())
+                return generate(G, z)
+
+            with global_names(train, **names, train_step=watched_step, generate=watched_generate):
+                losses = train(D, G, 3, print_every=2, ema_decay=ema_decay)
+            samples = helpers.load_samples('train_samples.pkl')
+            history = helpers.load_history()
+            saved = helpers.load_checkpoint()
+        parameters = dict(n_epochs=3, print_every=2, images=10, batch_size=4, ema_decay=ema_decay)
+        expect_equal('Images a step', [len(real) for real, _, _ in steps], [4, 4, 2] * 3, **parameters)
+        expect_equal('Noise a step', [tuple(z.shape) for _, z, _ in steps], [(4, 6), (4, 6), (2, 6)] * 3, **parameters)
+        expect(all(training for *_, training in steps), 'Networks in a step', 'eval mode', 'train mode', **parameters)
+        lowest, highest = (f(getattr(real, f.__name__)().item() for real, *_ in steps) for f in (min, max))
+        expect(-1 <= lowest < -.8 and .5 < highest <= 1, 'Range of the real images', (lowest, highest), '[-1, 1]')
+        spread = torch.cat([z.flatten() for _, z, _ in steps]).std().item()
+        expect(.7 < spread < 1.3, 'Spread of the noise', spread, 'that of N(0, 1)', **parameters)
+        expect(not torch.equal(steps[0][1], steps[1][1]), 'Noise of two steps', 'the same', 'drawn anew')
+        expect(all(torch.equal(z, noises[0]) for z in noises) and len(noises) == 3,
+               'fixed_z', 'another one in some epoch', 'the same in all epochs', **parameters)
+        lines = PRINTED.findall(printed.getvalue())
+        expect_equal('Epochs printed', [(int(a), int(b)) for a, b, *_ in lines], [(e, 3) for e in (1, 1, 2, 2, 3, 3)],
+                     printed=printed.getvalue())
+        expect_equal('Pairs printed and returned', [(f'{d:.4f}', f'{g:.4f}') for d, g in losses],
+                     [(d, g) for *_, d, g in lines], **parameters)
+        expect_equal("np.array(losses).T", np.array(losses).T.shape, (2, 6), **parameters)
+        shapes = [(tuple(s.shape), s.dtype, s.requires_grad) for s in samples]
+        expect_equal('Samples', shapes, [((16, 3, 32, 32), torch.float32, False)] * 3, **parameters)
+        expect(all(s.abs().max() <= 1 for s in samples), 'Range of the samples', samples, '[-1, 1]')
+        expect(not torch.equal(samples[0], samples[2]), 'Samples of two epochs', 'the same', 'different')
+        expect_equal('Losses kept', [len(history[name]) for name in ('d_loss', 'g_loss', 'd_real', 'd_fake')], [9] * 4)
+        expect_close('Losses kept', history['d_loss'][::3][:1], [losses[0][0]], 1e-6)
+        expect_equal('Epoch, steps and images in the checkpoint',
+                     [saved[name] for name in ('epoch', 'n_steps', 'images_seen')], [3, 9, 30], **parameters)
+        same = torch.equal(numbers_of(G), torch.cat([v.flatten().double() for v in saved['G_average'].values()]))
+        expect_equal("The grids' generator is G itself", same, ema_decay == 0, **parameters)
+
+
+@part_test
+def test_view_samples(view_samples):
+    """A 2 x 8 grid of one epoch, for any image size and for what old pickles hold."""
+    import matplotlib.pyplot as plt
+    samples = [torch.rand(16, 3, size, size, requires_grad=True) * 2 - 1 for size in (32, 64)]
+    shown = plt.get_fignums()
+    for epoch, size in ((0, 32), (-1, 64)):
+        view_samples(epoch, samples)
+        figure = plt.gcf()
+        expect_equal('Pictures', len(figure.axes), 16, epoch=epoch)
+        layout = {axis.get_subplotspec().get_gridspec().get_geometry() for axis in figure.axes}
+        expect_equal('Rows and columns', layout, {(2, 8)}, epoch=epoch)
+        picture = np.asarray(figure.axes[3].images[0].get_array(), dtype=float)
+        expected = (samples[epoch][3].detach().permute(1, 2, 0).numpy() + 1) / 2
+        expect_close('Fourth picture', picture, expected, 1e-6, epoch=epoch)
+    for number in set(plt.get_fignums()) - set(shown):
+        plt.close(number)
+
+
+@part_test
+def test_slerp(slerp):
+    """Both ends, the right number of points, and no dip of the length in between."""
+    start, end = torch.tensor([3., 0, 0]), torch.tensor([0, 3., 0])
+    path = slerp(start, end, 5)
+    expect_equal('Shape', tuple(path.shape), (5, 3))
+    expect_close('Ends', path[[0, -1]], torch.stack([start, end]))
+    expect_close('Lengths', path.norm(dim=1), torch.full((5,), 3.))
+
+
+# ---------------------------------------------------------------------------- whole runs: from here on pytest alone
+
+
+def run_training(notebook, n_epochs, resume=False, seed=0, **options):
+    """Train tiny networks in the current folder; return everything that a run must bring back."""
+    D, G, names = tiny_training(vars(notebook), seed=seed)
+    with global_names(notebook.train, **names):
+        losses = notebook.train(D, G, n_epochs, 1, flip=True, ema_decay=.9, resume=resume, **options)
+    saved = helpers.load_checkpoint()
+    optimizers = [state for name in ('d_optimizer', 'g_optimizer') for state in saved[name]['state'].values()]
+    return dict(losses=losses, D=numbers_of(D), G=numbers_of(G), samples=helpers.load_samples(), epoch=saved['epoch'],
+                average=list(saved['G_average'].values()), history=helpers.load_history()['d_loss'].tolist(),
+                optimizers=[value for state in optimizers for value in state.values()])
+
+
+def expect_same_run(one, other):
+    for name, value in one.items():
+        if isinstance(value, (list, tuple)) and torch.is_tensor(value[0]):
+            same = len(value) == len(other[name]) and all(map(torch.equal, value, other[name]))
+        else:
+            same = torch.equal(value, other[name]) if torch.is_tensor(value) else value == other[name]
+        expect(same, f'A resumed run: {name}', 'another', 'bit for bit that of a run that never stopped')
+
+
+def test_resume_is_exact(notebook, folder):
+    """Two epochs, a stop, new networks, two more: bit for bit the run of four epochs."""
+    whole = run_training(notebook, 4)
+    run_training(notebook, 2)
+    torch.manual_seed(12345)
+    resumed = run_training(notebook, 4, resume=True, seed=0)
+    expect_same_run(whole, resumed)
+
+
+def test_interrupt_keeps_finished_epochs(notebook, folder, capsys):
+    """Ctrl-C in the third epoch: train returns, two epochs are on disk, and the run goes on to the same end."""
+    whole = run_training(notebook, 4)
+
+    class Interrupted(DataLoader):
+        passes = 0
+
+        def __iter__(self):
+            Interrupted.passes += 1
+            for number, batch in enumerate(super().__iter__()):
+                if Interrupted.passes == 3 and number == 1:
+                    raise KeyboardInterrupt
+                yield batch
+
+    D, G, names = tiny_training(vars(notebook))
+    faces = names['celeba_train_loader'].dataset
+    names['celeba_train_loader'] = Interrupted(faces, 4, shuffle=True, collate_fn=faces.collate)
+    with global_names(notebook.train, **names):
+        losses = notebook.train(D, G, 4, 1, flip=True, ema_decay=.9)
+    assert len(losses) == 7 and 'Interrupted in epoch 3' in capsys.readouterr().out
+    assert helpers.load_checkpoint()['epoch'] == 2 and len(helpers.load_samples()) == 2
+    expect_same_run(whole, run_training(notebook, 4, resume=True))
+
+
+def test_finished_run_is_read_back(notebook, folder, capsys):
+    """Training a finished run again changes nothing, and prints what it printed."""
+    first = run_training(notebook, 2)
+    printed = capsys.readouterr().out
+    again = run_training(notebook, 2, resume=True, seed=5)
+    expect_same_run(first, again)
+    shown = capsys.readouterr().out
+    assert all(line in shown for line in printed.splitlines()) and 'All 2 epochs are done' in shown
+
+
+@pytest.mark.parametrize('resume, config, why', [(False, {'lr': 1}, 'resume is off'), (True, {'lr': 2}, 'differs in lr')])
+def test_earlier_run_is_set_aside(notebook, folder, capsys, resume, config, why):
+    """A new run never overwrites another one: it is moved as a whole, its samples with it."""
+    run_training(notebook, 2, config={'lr': 1})
+    before = Path('checkpoints_gan/latest.pt').read_bytes()
+    for kept in ('checkpoints_gan-1', 'checkpoints_gan-2'):
+        run_training(notebook, 1, resume=resume, config=config)
+        assert why in capsys.readouterr().out
+        assert len(helpers.load_samples(Path(kept) / 'train_samples.pkl')) in (1, 2)
+        resume, config, why = False, {'lr': 1}, 'resume is off'
+    assert Path('checkpoints_gan-1/latest.pt').read_bytes() == before
+
+
+def test_checkpoint_holds_the_run(notebook, folder):
+    """Networks, average, optimizers, epoch, losses, random state and configuration, readable with weights_only."""
+    run_training(notebook, 2, config={'lr': 2e-4, 'data': 'here'})
+    saved = torch.load('checkpoints_gan/latest.pt', weights_only=True)
+    expected = {'D', 'G', 'G_average', 'd_optimizer', 'g_optimizer', 'epoch', 'losses', 'random_state', 'config',
+                'fixed_z', 'samples', 'history'}
+    assert expected <= set(saved) and {'torch', 'cuda', 'python', 'numpy'} <= set(saved['random_state'])
+    assert saved['config'] == {'lr': 2e-4, 'data': 'here', 'sizes': dict(z_size=6, conv_dim=4, img_size=32)}
+    assert not list(folder.glob('**/*.part'))
+
+
+def test_save_is_all_or_nothing(folder, monkeypatch):
+    """A write that breaks in the middle leaves the old file whole and nothing beside it."""
+    helpers.save_samples([torch.zeros(16, 3, 4, 4)])
+
+    def broken(file):
+        file.write(b'half')
+        raise OSError(28, 'No space left on device')
+
+    with pytest.raises(OSError):
+        helpers.write_atomically('train_samples.pkl', broken)
+    assert len(helpers.load_samples()) == 1 and os.listdir() == ['train_samples.pkl']
+
+
+def test_full_disk_does_not_end_training(notebook, folder, monkeypatch, capsys):
+    """Every save fails but the last: training goes on, says so, and the last save is whole."""
+    save, calls = torch.save, []
+
+    def full_at_first(*arguments, **options):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError(28, 'No space left on device')
+        save(*arguments, **options)
+
+    monkeypatch.setattr(torch, 'save', full_at_first)
+    assert len(run_training(notebook, 3)['samples']) == 3
+    assert capsys.readouterr().out.count('NOT SAVED') == 2
+
+
+def test_memory_stays_flat(notebook, folder):
+    """Between epoch 2 and epoch 30, the tensors alive grow by the grids and the losses that train gives back."""
+    import gc
+    alive, generate = [], notebook.generate
+
+    def counting(G, z):
+        if len(alive) in (1, 29):
+            gc.collect()
+        alive.append(len(alive) in (1, 29) and sum(
+            t.numel() * t.element_size() for t in gc.get_objects() if issubclass(type(t), torch.Tensor)))
+        return generate(G, z)
+
+    D, G, names = tiny_training(vars(notebook), n_images=4)
+    with global_names(notebook.train, **names, generate=counting):
+        notebook.train(D, G, 30, ema_decay=.9)
+    growth = (alive[29] - alive[1]) / 28
+    assert growth <= 16 * 3 * 32 * 32 * 4 + 64, f'{growth:,.0f} bytes an epoch'
+
+
+def test_sample_faces(notebook, sample_faces, folder, monkeypatch):
+    """Faces from the file alone: the averaged generator's, the same for a seed, and without a Discriminator."""
+    run_training(notebook, 1)
+    monkeypatch.delattr(notebook, 'Discriminator')
+    faces = sample_faces(3, seed=7)
+    assert faces.shape == (3, 3, 32, 32) and faces.abs().max() <= 1
+    assert torch.equal(faces, sample_faces(3, seed=7)) and not torch.equal(faces, sample_faces(3))
+    G = notebook.Generator(6, 4)
+    G.load_state_dict(helpers.load_checkpoint()['G_average'])
+    expect_close('Faces', faces, notebook.generate(G, torch.randn(3, 6, generator=torch.Generator().manual_seed(7))), 0)
+    with pytest.raises(FileNotFoundError, match='train first'):
+        sample_faces(1, folder='elsewhere')
+    Path('checkpoints_gan/latest.pt').write_bytes(Path('checkpoints_gan/latest.pt').read_bytes()[:999])
+    with pytest.raises(ValueError, match='damaged'):
+        sample_faces(1)
+
+
+class PublicD(nn.Module):
+    """A discriminator as the public solutions write it: one argument, layers by name."""
+
+    def __init__(self, conv_dim):
+        super().__init__()
+        self.conv_dim = conv_dim
+        self.conv1 = nn.Conv2d(3, conv_dim, 4, 2, 1, bias=False)
+        self.conv2 = nn.Conv2d(conv_dim, conv_dim * 2, 4, 2, 1, bias=False)
+        self.fc = nn.Linear(conv_dim * 2 * 8 * 8, 1)
+
+    def forward(self, x):
+        x = F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(x), .2)), .2)
+        return self.fc(x.view(-1, self.conv_dim * 2 * 8 * 8))
+
+
+class PublicG(nn.Module):
+    """Its generator: no z_size to ask for, which the notebook's own global name then tells."""
+
+    def __init__(self, z_size, conv_dim):
+        super().__init__()
+        self.fc = nn.Linear(z_size, conv_dim * 8 * 8)
+        self.up1 = nn.ConvTranspose2d(conv_dim, conv_dim, 4, 2, 1)
+        self.up2 = nn.ConvTranspose2d(conv_dim, 3, 4, 2, 1)
+
+    def forward(self, z):
+        return torch.tanh(self.up2(F.relu(self.up1(self.fc(z).view(len(z), -1, 8, 8)))))
+
+
+def test_networks_of_public_solutions_work(notebook, folder):
+    """Their classes pass the original tests and train in our loop, with their kind of loader."""
+    test_discriminator(PublicD)
+    test_generator(PublicG)
+    D, G, names = tiny_training(vars(notebook))
+    images, labels = next(iter(names['celeba_train_loader']))
+    names['celeba_train_loader'] = DataLoader(list(zip(images, labels)), 3, shuffle=True)
+    D, G = PublicD(4), PublicG(z_size=6, conv_dim=4)
+    names['d_optimizer'], names['g_optimizer'] = notebook.make_optimizers(D, G)
+    with global_names(notebook.train, **names):
+        assert len(notebook.train(D, G, n_epochs=2, print_every=1)) == 4
+    assert len(pickle.load(open('train_samples.pkl', 'rb'))) == 2
+
+
+# ------------------------------------------------------------------------------------------------------- pickles
+
+
+class OldPickler(pickle.Pickler):
+    """Writes tensors as a machine with a GPU did: their storages say cuda:0."""
+
+    def reducer_override(self, thing):
+        if not isinstance(thing, (torch.storage.TypedStorage, torch.UntypedStorage)):
+            return NotImplemented
+        file = io.BytesIO()
+        torch.save(thing, file, _use_new_zipfile_serialization=False)
+        data = file.getvalue().replace(b'\x03\x00\x00\x00cpu', b'\x06\x00\x00\x00cuda:0')
+        assert b'cuda:0' in data
+        return torch.storage._load_from_bytes, (data.replace(b'ctorch\nFloatStorage', b'ctorch.cuda\nFloatStorage'),)
+
+
+def old_cuda_pickle(thing, protocol):
+    file = io.BytesIO()
+    OldPickler(file, protocol).dump(thing)
+    return file.getvalue()
+
+
+IMAGES = torch.linspace(-1, 1, 16 * 3 * 32 * 32).view(16, 3, 32, 32)
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
+@pytest.mark.parametrize('name, epochs', [
+    ('tensors', [IMAGES, IMAGES]),
+    ('a tuple', (IMAGES, IMAGES)),
+    ('with a gradient', [IMAGES.clone().requires_grad_(), IMAGES.clone().requires_grad_() * 1]),
+    ('parameters', [nn.Parameter(IMAGES.clone())] * 2),
+    ('128 images', [IMAGES.repeat(8, 1, 1, 1)] * 2),
+    ('arrays', [IMAGES.numpy(), IMAGES.numpy()]),
+    ('one array', IMAGES.numpy()[None].repeat(2, 0)),
+    ('float64', [IMAGES.double(), IMAGES.double()]),
+    ('not contiguous', [IMAGES.contiguous(memory_format=torch.channels_last)] * 2)])
+def test_all_kinds_of_old_pickles_open(folder, protocol, name, epochs):
+    """On a machine without a GPU, also where the file says cuda:0."""
+    files = [pickle.dumps(epochs, protocol)]
+    if torch.is_tensor(epochs[0]) and epochs[0].dtype == torch.float32:
+        files.append(old_cuda_pickle(epochs, protocol))
+    for data in files:
+        Path('old.pkl').write_bytes(data)
+        loaded = helpers.load_samples('old.pkl')
+        assert len(loaded) == 2
+        for images in loaded:
+            assert images.dtype == torch.float32 and images.device.type == 'cpu' and not images.requires_grad
+            assert type(images) is torch.Tensor and torch.equal(images[:16], IMAGES)
+
+
+class Calls:
+    """Pickles as a call of any function: what an attacker would send."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def hostile(name):
+    touch = "open('owned', 'w').close()"
+    if name == 'a storage that holds a call':
+        file = io.BytesIO()
+        torch.save(Calls(os.system, 'touch owned'), file, _use_new_zipfile_serialization=False)
+        return pickle.dumps([Calls(torch.storage._load_from_bytes, file.getvalue())])
+    return {'os.system': lambda: pickle.dumps([IMAGES, Calls(os.system, 'touch owned')]),
+            'exec': lambda: pickle.dumps(Calls(exec, touch)),
+            'eval in a tuple': lambda: pickle.dumps((IMAGES, Calls(eval, touch))),
+            'getattr': lambda: pickle.dumps([Calls(getattr, 'text', 'upper')]),
+            'an object of its own': lambda: pickle.dumps([PublicG(2, 2)]),
+            'an array larger than memory': lambda: pickle.dumps(Calls(np.ndarray, (1 << 40,))),
+            'a picture larger than memory': lambda: pickle.dumps([torch.zeros(1).expand(16, 3, 1 << 18, 1 << 18)]),
+            'no images': lambda: pickle.dumps(['face'] * 16),
+            'no list': lambda: pickle.dumps(3),
+            'half a file': lambda: pickle.dumps([IMAGES])[:-1000],
+            'nothing': lambda: b'',
+            'text': lambda: b'epoch,loss\n1,2\n'}[name]()
+
+
+@pytest.mark.parametrize('name', ['os.system', 'exec', 'eval in a tuple', 'a storage that holds a call',
+                                  'getattr', 'an object of its own', 'an array larger than memory',
+                                  'a picture larger than memory', 'no images', 'no list', 'half a file', 'nothing', 'text'])
+def test_hostile_pickles_run_nothing(folder, name):
+    Path('sent.pkl').write_bytes(hostile(name))
+    with pytest.raises(ValueError, match='sent.pkl: expected a pickled list of image tensors'):
+        helpers.load_samples('sent.pkl')
+    assert os.listdir() == ['sent.pkl']
+
+
+# ---------------------------------------------------------------------------------------------- data, door by door
+
+
+def load(**options):
+    images, labels, source = helpers.load_images(**{'image_size': 32, **options})
+    return images
+
+
+def test_folder_of_any_layout(folder, capsys):
+    """Nested folders and three formats are found; what is no image is passed over; unreadable files are named."""
+    for number, (place, ending) in enumerate([('.', 'jpg'), ('celeba', 'png'), ('celeba/New Folder With Items', 'webp'),
+                                              ('über "all"', 'JPEG')]):
+        write_images(folder / 'faces' / place, 3, ending=ending, seed=number)
+    write_images(folder / 'faces/__MACOSX/celeba', 2)
+    (folder / 'faces/__MACOSX/celeba/._000001.jpg').write_bytes(b'fork')
+    for name in ('._000001.jpg', '.DS_Store', 'celeba/.hidden.png', 'notes.txt'):
+        (folder / 'faces' / name).write_bytes(b'fork')
+    (folder / 'faces/circle').symlink_to(folder / 'faces')
+    (folder / 'faces/renamed.jpg').write_text('This is no picture.')
+    (folder / 'faces/empty.png').touch()
+    whole = (folder / 'faces/000001.jpg').read_bytes()
+    (folder / 'faces/truncated.jpg').write_bytes(whole[:len(whole) // 2])
+    assert load(data_dir='faces').shape == (12, 3, 32, 32)
+    printed = capsys.readouterr().out
+    assert '3 of 15 files are unreadable and left out: empty.png (UnidentifiedImageError), renamed.jpg' in printed
+    assert 'truncated.jpg (OSError)' in printed and '12 images of 32x32, faces/' in printed
+
+
+def test_celeba_originals_get_the_crop_of_the_small_set(folder):
+    """178 x 218: the central 108 x 108. Other sizes: the central square."""
+    pixels = np.zeros((218, 178, 3), np.uint8)
+    pixels[55:163, 35:143] = 200
+    Image.fromarray(pixels).save('original.png')
+    assert (helpers.decode_image('original.png', 32) == 200).all()
+    pixels = np.zeros((40, 100, 3), np.uint8)
+    pixels[:, 30:70] = 200
+    Image.fromarray(pixels).save('wide.png')
+    assert (helpers.decode_image('wide.png', 32) == 200).all()
+
+
+@pytest.mark.parametrize('kind', ['grey', 'cmyk', 'palette', 'transparent', 'palette, transparent', '16 bits', 'one pixel',
+                                  'a line', 'turned', 'large'])
+def test_every_colour_mode_and_size(folder, kind):
+    """Each becomes 32 x 32 RGB of the right colours, upright, on white."""
+    red = Image.new('RGB', (64, 64), (200, 20, 20))
+    expected = np.full((32, 32, 3), (200, 20, 20))
+    name, options = 'image.png', {}
+    if kind == 'grey':
+        image, expected[:] = Image.new('L', (64, 64), 90), 90
+    elif kind == 'cmyk':
+        image, name = red.convert('CMYK'), 'image.jpg'
+    elif kind == 'palette':
+        image = red.convert('P', palette=Image.Palette.ADAPTIVE)
+    elif kind == 'transparent':
+        image, expected[:] = Image.new('RGBA', (64, 64), (9, 9, 9, 0)), 255
+    elif kind == 'palette, transparent':
+        image, options, expected[:] = red.convert('P', palette=Image.Palette.ADAPTIVE), {'transparency': 0}, 255
+    elif kind == '16 bits':
+        image, expected[:] = Image.fromarray(np.full((64, 64), 40_000, np.uint16)), 155
+    elif kind == 'one pixel':
+        image = red.resize((1, 1))
+    elif kind == 'a line':
+        image = red.resize((20_000, 2))
+    elif kind == 'turned':                           # the file's own note says: turn me by 90 degrees
+        image, name = red.copy(), 'image.jpg'
+        image.paste((255, 255, 255), (0, 0, 64, 32))
+        expected[:, 16:] = 255
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options = {'exif': exif}
+    elif kind == 'large':
+        image, name = red.resize((3000, 2000)), 'image.jpg'
+    image.save(name, **options)
+    difference = np.abs(helpers.decode_image(name, 32).astype(int) - expected)
+    assert np.median(difference) <= 3 and (difference > 12).mean() < .07, difference.max()
+
+
+def test_cache_is_used_until_the_folder_changes(folder, monkeypatch, capsys):
+    """Decoded once; again after a new, a changed or a missing file, or damage to the cache; one file for each size."""
+    paths = write_images(folder / 'faces', 5)
+    decoded, decode = [], helpers.decode_image
+    monkeypatch.setattr(helpers, 'decode_image', lambda *a: decoded.append(1) or decode(*a))
+
+    def decodings():
+        decoded.clear()
+        images = load(data_dir='faces')
+        assert torch.equal(images, torch.stack([torch.from_numpy(decode(path, 32)).permute(2, 0, 1) for path in
+                                                sorted((folder / 'faces').glob('*.jpg'))]))
+        return len(decoded)
+
+    assert [decodings(), decodings()] == [5, 0]
+    write_images(folder / 'faces', 1, seed=9)
+    os.utime(paths[0], ns=(1, 1))
+    assert [decodings(), decodings()] == [5, 0]
+    paths[1].unlink()
+    assert [decodings(), decodings()] == [4, 0]
+    load(data_dir='faces', image_size=64)
+    assert decodings() == 0 and len(list((folder / 'faces/.dcgan_cache').iterdir())) == 2
+    cache, = (folder / 'faces/.dcgan_cache').glob('32px*')
+    cache.write_bytes(cache.read_bytes()[:-7])
+    assert [decodings(), decodings()] == [4, 0]
+    assert 'is damaged' in capsys.readouterr().out
+
+
+def test_cache_finds_another_place(folder):
+    """Where the images' folder takes no cache, the current one does."""
+    write_images(folder / 'faces', 3)
+    (folder / 'faces/.dcgan_cache').touch()
+    load(data_dir='faces')
+    assert list((folder / '.dcgan_cache').glob('32px*.npy'))
+
+
+def test_images_stay_within_their_bytes(folder):
+    """uint8 on the CPU: 90,000 images of 64 x 64 are 1.1 GB, and max_images takes an even choice."""
+    write_images(folder / 'faces', 9)
+    images = load(data_dir='faces', image_size=64)
+    assert images.dtype == torch.uint8 and images.numel() / len(images) * 90_000 < 1.2e9
+    some = load(data_dir='faces', image_size=64, max_images=3)
+    assert torch.equal(some, images[[0, 3, 6]])
+
+
+@pytest.mark.parametrize('data_dir, error, message', [
+    ('nowhere', FileNotFoundError, "data_dir: 'nowhere' does not exist"),
+    ('file.jpg', FileNotFoundError, 'is a file'),
+    ('empty', ValueError, "'empty' holds no images"),
+    ('text', ValueError, 'holds no images'),
+    ('unreadable', ValueError, 'none of its 2 files can be read'),
+    ('processed_celeba_small', ValueError, 'holds no images')])
+def test_wrong_folders_are_named(folder, data_dir, error, message):
+    write_images(folder, 1)[0].rename('file.jpg')
+    for name in ('empty', 'text', 'unreadable', 'processed_celeba_small/__MACOSX'):
+        Path(name).mkdir(parents=True)
+    Path('text/notes.txt').touch()
+    Path('processed_celeba_small/__MACOSX/._1.jpg').touch()
+    for name in 'ab':
+        Path('unreadable', name + '.jpg').write_text('no')
+    with pytest.raises(error, match=re.escape(message)):
+        load(data_dir=data_dir)
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(image_size='32'), "image_size: found '32'"), (dict(image_size=0), 'image_size: found 0'),
+    (dict(dataset='shvn'), "Did you mean 'svhn'")])
+def test_wrong_arguments_are_named(folder, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(**options)
+
+
+def test_environment_chooses_the_data(folder, monkeypatch, capsys):
+    """DCGAN_DATA stands in for the default folder, not for one that is named by hand."""
+    write_images(folder / 'mine', 3)
+    write_images(folder / 'other', 4)
+    monkeypatch.setenv('DCGAN_DATA', 'mine')
+    assert len(load()) == 3 and len(load(data_dir='other')) == 4
+    monkeypatch.setenv('DCGAN_DATA', 'drawn')
+    assert len(load(max_images=7)) == 7 and 'NOT photographs' in capsys.readouterr().out
+    monkeypatch.setenv('DCGAN_DATA', 'nowhere')
+    with pytest.raises(FileNotFoundError, match='DCGAN_DATA'):
+        load()
+
+
+def small_archive(path, names=('celeba/000001.jpg', 'celeba/New Folder With Items/000002.jpg'), extra=()):
+    """A zip in the layout of the small CelebA set."""
+    image = io.BytesIO()
+    Image.new('RGB', (64, 64), (200, 100, 50)).save(image, 'jpeg')
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name in [f'processed_celeba_small/{name}' for name in names] + list(extra):
+            archive.writestr(name, image.getvalue())
+        archive.writestr('processed_celeba_small/.DS_Store', 'x')
+        archive.writestr('__MACOSX/processed_celeba_small/celeba/._000001.jpg', 'fork')
+    return path
+
+
+def test_zip_lying_about(folder, capsys):
+    small_archive('processed-celeba-small.zip')
+    assert len(load()) == 2
+    found = {str(path.relative_to(folder)) for path in folder.glob('processed_celeba_small/**/*.*') if path.is_file()}
+    assert 'processed_celeba_small/celeba/New Folder With Items/000002.jpg' in found
+    assert not any('MACOSX' in name or 'DS_Store' in name for name in found)
+    assert '89,931' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('fault', ['truncated', 'no zip', 'leads outside', 'absolute', 'no images', 'bomb', 'encrypted'])
+def test_bad_zips_leave_nothing_behind(folder, monkeypatch, capsys, fault):
+    """They are named; nothing is written beside them; the machine draws its faces instead."""
+    path = small_archive(folder / 'processed-celeba-small.zip', extra={
+        'leads outside': ['../../outside.jpg'], 'absolute': ['/tmp/dcgan-outside.jpg']}.get(fault, []))
+    data = path.read_bytes()
+    if fault == 'truncated':
+        path.write_bytes(data[:len(data) // 2])
+    elif fault == 'no zip':
+        path.write_text('<html>404</html>')
+    elif fault == 'no images':
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('readme.txt', 'x')
+    elif fault == 'bomb':
+        monkeypatch.setattr(helpers, 'UNPACKED_LIMIT', 1000)
+    elif fault == 'encrypted':                       # the flag in both places where a zip keeps it
+        data = bytearray(data)
+        for mark, place in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+            for hit in re.finditer(re.escape(mark), bytes(data)):
+                data[hit.start() + place] |= 1
+        path.write_bytes(data)
+    assert len(load(max_images=5)) == 5
+    printed = capsys.readouterr().out
+    assert 'cannot be unpacked' in printed and 'DRAWN' in printed
+    assert {entry.name for entry in folder.iterdir()} == {'processed-celeba-small.zip'}
+    assert not (folder.parent / 'outside.jpg').exists() and not Path('/tmp/dcgan-outside.jpg').exists()
+
+
+class Server:
+    """A web server on this machine that serves one file; it may break off, refuse, or not know how to resume."""
+
+    def __init__(self, data, ranges=True, breaks_after=None, status=200):
+        asked = self.asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.headers.get('Range'))
+                first = int(asked[-1][6:-1]) if asked[-1] and ranges else 0
+                self.send_response(206 if first else status)
+                self.send_header('Content-Length', str(len(data) - first))
+                self.end_headers()
+                self.wfile.write(data[first:] if first or breaks_after is None else data[:breaks_after])
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': .02}, daemon=True).start()
+        self.url = f'http://127.0.0.1:{self.server.server_port}/faces.zip'
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.parametrize('ranges', [True, False])
+def test_download_resumes(folder, monkeypatch, capsys, ranges):
+    """A download that broke off goes on from its last byte, or from the first if the server cannot do that."""
+    data = small_archive(folder / 'there.zip').read_bytes()
+    with Server(data, ranges, breaks_after=500) as server:
+        monkeypatch.setenv('DCGAN_URL', server.url)
+        assert len(load(max_images=5)) == 5
+        assert f'broke off after 500 of {len(data):,} bytes' in capsys.readouterr().out
+    with Server(data, ranges) as server:
+        monkeypatch.setenv('DCGAN_URL', server.url)
+        assert len(load()) == 2
+        assert server.asked == ['bytes=500-']
+    assert Path('processed-celeba-small.zip').read_bytes() == data and not list(folder.glob('*.part'))
+
+
+@pytest.mark.parametrize('fault', ['nobody there', 'error page', 'not found', 'silent'])
+def test_no_download_no_delay(folder, monkeypatch, capsys, fault):
+    """Where nothing can be had, drawn faces come within seconds, with a loud word."""
+    monkeypatch.setattr(helpers, 'PATIENCE', .5)
+    server = Server(b'<html>sorry</html>', status=404 if fault == 'not found' else 200)
+    with server, contextlib.closing(__import__('socket').create_server(('127.0.0.1', 0))) as silent:
+        ports = {'nobody there': 9, 'silent': silent.getsockname()[1]}
+        monkeypatch.setenv('DCGAN_URL', f'http://127.0.0.1:{ports[fault]}/x' if fault in ports else server.url)
+        started = time.time()
+        assert len(load(max_images=5)) == 5 and time.time() - started < 10
+    printed = capsys.readouterr().out
+    assert 'DRAWN' in printed and 'NOT photographs' in printed and not list(folder.iterdir())
+
+
+def test_celeba_itself_on_disk(folder, capsys):
+    """torchvision's own folder is found before anything is downloaded."""
+    write_images(folder / 'data/celeba/img_align_celeba', 3, size=(178, 218))
+    assert len(load()) == 3 and 'Found CelebA itself' in capsys.readouterr().out
+
+
+def test_svhn(folder, monkeypatch, notebook):
+    """The digits come through the very same loader, with their labels, at any size."""
+    import hashlib
+    import scipy.io
+    import torchvision
+    Path('data').mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 6), dtype=np.uint8)
+    scipy.io.savemat('data/train_32x32.mat', {'X': pixels, 'y': np.array([[1, 2, 10, 4, 5, 6]], np.uint8).T})
+    checksum = hashlib.md5(Path('data/train_32x32.mat').read_bytes()).hexdigest()
+    address = 'http://127.0.0.1:9/train_32x32.mat'
+    lists = {'train': [address, 'train_32x32.mat', checksum]}
+    monkeypatch.setattr(torchvision.datasets.SVHN, 'split_list', lists)
+    for size in (32, 64):
+        images, labels = next(iter(notebook.get_dataloader(6, size, dataset='svhn')))
+        assert images.shape == (6, 3, size, size) and sorted(labels.tolist()) == [0, 1, 2, 4, 5, 6]
+        assert abs(images.mean().item() - pixels.mean() / 255) < .01
+    monkeypatch.setitem(lists, 'train', [address, 'train_32x32.mat', 'wrong'])
+    with pytest.raises(OSError, match='SVHN is neither in data/ nor to be fetched'):
+        notebook.get_dataloader(6, 32, dataset='svhn')
+
+
+# --------------------------------------------------------------------------------------------------- drawn faces
+
+
+def test_drawn_faces_are_seeded_and_varied():
+    """The same for a seed, no two alike, of every lightness, and the same picture at each size."""
+    faces = helpers.drawn_faces(300, 32, seed=1)
+    assert faces.shape == (300, 3, 32, 32) and faces.dtype == torch.uint8
+    assert torch.equal(faces, helpers.drawn_faces(300, 32, seed=1))
+    assert not torch.equal(faces, helpers.drawn_faces(300, 32, seed=2))
+    pixels = faces.float().div(255)
+    distances = torch.cdist(pixels.flatten(1), pixels.flatten(1)) + 100 * torch.eye(300)
+    assert distances.min() > 2, 'two of the faces are nearly the same'
+    cheeks = pixels[:, :, 17:20, 13:19].mean((1, 2, 3))
+    assert cheeks.quantile(.05) < .35 and cheeks.quantile(.95) > .65, 'the skins do not vary'
+    corners = pixels[:, :, :3, :3].mean((2, 3)).std(0)
+    assert corners.min() > .12, 'the backgrounds do not vary'
+
+
+def test_drawn_faces_look_like_faces():
+    """On average: two dark eyes on the skin between them, a mouth redder than the cheeks, alike left and right."""
+    mean = helpers.drawn_faces(1000, 64, seed=3).float().mean(0) / 255
+    grey = mean.mean(0)
+    eyes, between, cheeks = grey[29:31, 22:27].mean(), grey[32:34, 31:33].mean(), grey[36:39, 22:27].mean()
+    assert eyes < between - .05 and eyes < cheeks - .05
+    redness = mean[0] - mean[1:].mean(0)
+    assert redness[44:48, 29:35].mean() > redness[36:39, 22:27].mean() + .005
+    assert (grey - grey.flip(1)).abs().mean() < .02
+
+
+# ------------------------------------------------------------------------------------------------------- presets
+
+
+PRESETS = {'smoke': dict(n_epochs=2, max_images=4), 'quick': dict(n_epochs=9, max_images=None),
+           'full': dict(n_epochs=50, max_images=None)}
+
+
+@pytest.mark.parametrize('wish, expected', [
+    ('smoke', dict(name='smoke', n_epochs=2, max_images=4)),
+    ('quick n_epochs=3 max_images=10', dict(name='quick', n_epochs=3, max_images=10)),
+    ('smoke max_images=None', dict(name='smoke', n_epochs=2, max_images=None))])
+def test_presets(monkeypatch, wish, expected):
+    monkeypatch.setenv('DCGAN_PRESET', wish)
+    assert helpers.choose_preset(PRESETS) == expected
+
+
+def test_preset_of_the_machine(monkeypatch):
+    monkeypatch.delenv('DCGAN_PRESET', raising=False)
+    for has_gpu, name in ((False, 'quick'), (True, 'full')):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+        monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'a GPU')
+        assert helpers.choose_preset(PRESETS)['name'] == name
+
+
+@pytest.mark.parametrize('wish, message', [
+    ('qiuck', "found 'qiuck', expected one of 'smoke', 'quick', 'full'. Did you mean 'quick'?"),
+    ('quick epochs=3', "Did you mean 'n_epochs'?"), ('quick n_epochs=many', 'n_epochs=25')])
+def test_wrong_presets_are_named(monkeypatch, wish, message):
+    monkeypatch.setenv('DCGAN_PRESET', wish)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        helpers.choose_preset(PRESETS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_training_on_a_gpu(notebook, folder):
+    """The same loop with everything on the GPU; grids and files come back on the CPU; resume works there."""
+    for n_epochs in (1, 2):
+        D, G, names = tiny_training(vars(notebook))
+        for network in (D, G):
+            network.to('cuda', memory_format=torch.channels_last)
+        names['d_optimizer'], names['g_optimizer'] = notebook.make_optimizers(D, G)
+        with global_names(notebook.train, **dict(names, train_on_gpu=True)):
+            losses = notebook.train(D, G, n_epochs, 1, flip=True, ema_decay=.9, resume=True)
+    assert len(losses) == 6 and np.isfinite(losses).all()
+    assert all(grid.device.type == 'cpu' for grid in helpers.load_samples())
+
+
+# ----------------------------------------------------------------------------------- the tests are tested: faults
+
+
+def edits(*pairs):
+    """A change of the notebook's source: each (old, new) must be found exactly once."""
+    def plant(monkeypatch):
+        found = {old: 0 for old, new in pairs}
+
+        def edit(source):
+            for old, new in pairs:
+                found[old] += source.count(old)
+                source = source.replace(old, new)
+            return source
+
+        module = helpers.load_definitions(NOTEBOOK, edit)
+        assert set(found.values()) == {1}, f'the place for the fault is gone: {found}'
+        return module
+    return plant
+
+
+def breaks(target, name, replacement):
+    """A fault in helpers: target.name is replaced."""
+    def plant(monkeypatch):
+        monkeypatch.setattr(target, name, replacement)
+        return helpers.load_definitions(NOTEBOOK)
+    return plant
+
+
+INIT = 'isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))'
+GRAPH = '@torch.no_grad()\ndef generate'
+PARTS_OF_A_RUN = 'parts = dict(D=D, G=G, G_average=G_average, d_optimizer=d_optimizer, g_optimizer=g_optimizer)'
+REAL_BCE = 'return F.binary_cross_entropy_with_logits(D_out, target)'
+SUBPLOT = 'fig.add_subplot(2, 8, i + 1)\n        imshow((torch'
+NO_STATE = staticmethod(lambda state: None)
+
+FAULTS = [
+    # the table of CONTRACT.md, row by row
+    ('init looks for the text Conv2d', edits((INIT, "'Conv2d' in type(m).__name__ or isinstance(m, nn.Linear)")),
+     test_weights_init_normal),
+    ('init of G never applied', edits(('    G.apply(weights_init_normal)\n', '')), test_build_network),
+    ('init of D never applied', edits(('    D.apply(weights_init_normal)\n', '')), test_build_network),
+    ('real images never scaled', edits(('real = scale(images.to(where))', 'real = images.to(where)')), test_train),
+    ('scale for symmetric ranges only', edits(('x * (high - low) + low', 'x * 2 * high - high')), test_scale),
+    ('fixed_z drawn anew each epoch', edits(('run.fixed_z', "torch.randn(16, sizes['z_size'])")), test_train),
+    ('samples keep their graph', edits((GRAPH, 'def generate')), test_generate),
+    ('no detach', edits(('D(fake.detach())', 'D(fake)'), ('d_loss.backward()', 'd_loss.backward(retain_graph=True)')),
+     test_train_step),
+    ('grids in train mode', edits(('G.eval()(z', 'G(z')), test_generate),
+    ('fake batch sized by the loader', edits(('z = torch.randn(len(real),', 'z = torch.randn(batch_size,')), test_train),
+    ('eps 0.8 in D', edits(('nn.BatchNorm2d(deep)', 'nn.BatchNorm2d(deep, 0.8)')), test_discriminator_layers),
+    ('eps 0.8 in G', edits(('nn.BatchNorm2d(shallow)', 'nn.BatchNorm2d(shallow, 0.8)')), test_generator_layers),
+    ('sigmoid, then BCE', edits((REAL_BCE, 'return F.binary_cross_entropy(torch.sigmoid(D_out), target)')), test_losses),
+    ('checkpoint without optimizers', edits((PARTS_OF_A_RUN, 'parts = dict(D=D, G=G, G_average=G_average)')),
+     test_resume_is_exact),
+    ('checkpoint without random state', breaks(helpers, 'set_random_state', lambda state: None), test_resume_is_exact),
+    ('checkpoint without epoch', breaks(helpers.Run, 'STATE', tuple(n for n in helpers.Run.STATE if n != 'epoch')),
+     test_resume_is_exact),
+    ('checkpoint needs its folder', breaks(Path, 'mkdir', lambda *a, **k: None), test_resume_is_exact),
+    ('plot_size/2 as an index', edits((SUBPLOT, SUBPLOT.replace('8,', '16 / 2,'))), test_view_samples),
+    ("plt.style.use('seaborn')", edits((SUBPLOT, "plt.style.use('seaborn')\n        " + SUBPLOT)), test_view_samples),
+    # and others that shape tests and short runs do not see
+    ('in-place scale', edits(('return x * (high - low) + low', 'return x.mul_(high - low).add_(low)')), test_scale),
+    ('last layer of D too narrow', edits(('nn.Conv2d(shallow, deep, 4', 'nn.Conv2d(shallow, deep, 3')),
+     test_discriminator_layers),
+    ('LeakyReLU of 0.01', edits(("nn.BatchNorm2d(deep), nn.LeakyReLU(0.2, ", 'nn.BatchNorm2d(deep), nn.LeakyReLU(0.01, ')),
+     test_discriminator_layers),
+    ('no batch normalisation in G', edits(('nn.BatchNorm2d(shallow), ', '')), test_generator_layers),
+    ('ReLU at the end of G', edits(('nn.Tanh()', 'nn.ReLU()')), test_generator_layers),
+    ('init of 0.2', edits(('0.0, 0.02)', '0.0, 0.2)')), test_weights_init_normal),
+    ('BatchNorm initialised too', edits((INIT, 'getattr(m, "weight", None) is not None')), test_weights_init_normal),
+    ('networks returned as G, D', edits(('return D, G', 'return G, D')), test_build_network),
+    ('smoothing of 0.8', edits(('0.9 if smooth', '0.8 if smooth')), test_losses),
+    ('fake_loss against 1', edits(('torch.zeros_like(D_out)', 'torch.ones_like(D_out)')), test_losses),
+    ('Adam without beta1', edits(('d_optimizer = optim.Adam(D.parameters(), lr, (beta1, beta2)',
+                                  'd_optimizer = optim.Adam(D.parameters(), lr, (0.9, beta2)')), test_make_optimizers),
+    ("G's optimizer holds D", edits(('optim.Adam(G.parameters()', 'optim.Adam(D.parameters()')), test_make_optimizers),
+    ("D's gradient from G's step", edits(('    D.requires_grad_(False) ', '    # D.requires_grad_(False) ')), test_train_step),
+    ('D stays frozen', edits(('    D.requires_grad_(True)\n', '')), test_train_step),
+    ('saturating loss', edits(('g_loss = real_loss(D(fake))', 'g_loss = -fake_loss(D(fake))')), test_train_step),
+    ('gradients of D add up', edits(('d_optimizer.zero_grad()', 'pass')), test_train_step),
+    ('smoothing forgotten', edits(('real_loss(D_real, smooth)', 'real_loss(D_real)')), test_train_step),
+    ("average without BatchNorm's statistics", edits(('zip(G_average.state_dict().values(), G.state_dict().values())',
+                                                      'zip(G_average.parameters(), G.parameters())')), test_update_average),
+    ('average the wrong way round', edits(('average.lerp_(current, 1 - decay)', 'average.lerp_(current, decay)')),
+     test_update_average),
+    ('G left in eval mode', edits(('    G.train(training)\n', '')), test_generate),
+    ('noise drawn once', edits(("z = torch.randn(len(real), sizes['z_size'], device=where)",
+                                'z = fixed_z[:len(real)].to(where)')), test_train),
+    ('uniform noise', edits(('z = torch.randn(len(real),', 'z = torch.rand(len(real),')), test_train),
+    ('losses swapped', edits(('losses.append((d_loss, g_loss))', 'losses.append((g_loss, d_loss))')), test_train),
+    ('line at every batch', edits(('if batch_i % print_every == 0', 'if True')), test_train),
+    ('straight walk', edits(('    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)',
+                             '    return (1 - t) * start + t * end')), test_slerp),
+    ('loader does not shuffle', edits(('shuffle=True, collate_fn=faces.collate)', 'collate_fn=faces.collate)')),
+     test_get_dataloader),
+    ('loader gives bytes', breaks(helpers.ImageDataset, '__getitem__', lambda s, i: (s.images[i].float(), s.labels[i])),
+     test_get_dataloader),
+]
+
+
+@pytest.mark.parametrize('name, plant, test', FAULTS, ids=[name for name, *_ in FAULTS])
+def test_planted_faults_are_caught(monkeypatch, folder, name, plant, test):
+    """Plant a fault in the part under test: its test must fail."""
+    notebook = plant(monkeypatch)
+    available = dict(folder=folder, notebook=notebook, monkeypatch=monkeypatch)
+    arguments = {argument: available[argument] if argument in available else getattr(notebook, argument)
+                 for argument in inspect.signature(test).parameters}
+    with pytest.raises((AssertionError, OSError, ValueError, RuntimeError, KeyError)):
+        test(**arguments)
+
+
+def test_a_failure_tells_what_came_and_with_what(notebook):
+    """The message names what was expected, what came, and the parameters; nothing is said to have passed."""
+    with pytest.raises(AssertionError) as failure, contextlib.redirect_stdout(io.StringIO()) as printed:
+        test_discriminator(lambda conv_dim: nn.Flatten())
+    message = str(failure.value)
+    assert '(50, 1)' in message and '(50, 3072)' in message and "'conv_dim': 10" in message
+    assert printed.getvalue() == ''
+
+
+def test_a_success_prints_and_leaves_the_random_state(notebook, capsys):
+    before = torch.get_rng_state()
+    test_generator(notebook.Generator)
+    assert capsys.readouterr().out == 'Tests Passed\n' and torch.equal(torch.get_rng_state(), before)
+
+
+# -------------------------------------------------------------------------------------------------- the notebook
+
+
+def test_definitions_have_no_side_effect(notebook, capsys):
+    """Reading them prints nothing, builds nothing, and gives every part."""
+    assert capsys.readouterr().out == ''
+    assert all(callable(getattr(notebook, name)) for name in PARTS)
+    assert not any(hasattr(notebook, name) for name in ('celeba_train_loader', 'D', 'G', 'losses', 'config'))
+    assert set(notebook.PRESETS) == {'smoke', 'quick', 'classic', 'full'}
+
+
+def source_of(cell):
+    return ''.join(cell['source'])
+
+
+def faults_of(path):
+    """What is wrong with a notebook as it is stored: a list of sentences."""
+    text = Path(path).read_text(encoding='utf-8')
+    cells = json.loads(text)['cells']
+    code = [cell for cell in cells if cell['cell_type'] == 'code']
+    lines = [sum(bool(line.strip()) for line in source_of(cell).splitlines()) for cell in code]
+    words = sum(len(source_of(cell).split()) for cell in cells if cell['cell_type'] == 'markdown')
+    everything = '\n'.join(map(source_of, code))
+    called = re.findall(r'tests\.(test_\w+)\(', everything)
+    faults = [f'uses {name}' for name, pattern in {
+        'iterator.next()': r'\.next\(\)', 'a division as an index': r'subplot\([^)]*/', 'a style that is gone': 'seaborn',
+        'shell or magic': r'^\s*[!%]', 'a star import': r'import \*',
+        'an absolute path': r'''['"]/(?:\w)'''}.items() if re.search(pattern, everything, re.M)]
+    faults += [f'{name} is not tested under its cell' for name in part_tests() if name not in called]
+    if [cell['execution_count'] for cell in code] != list(range(1, len(code) + 1)):
+        faults.append('has not been run from top to bottom')
+    outputs = [output for cell in code for output in cell['outputs']]
+    faults += [f'shows an error: {output["ename"]}' for output in outputs if output['output_type'] == 'error']
+    if json.dumps(outputs).count('Tests Passed') != len(called):
+        faults.append('has a test that did not pass')
+    if re.search(r'(?<![\w.])/(?:tmp|home|root|work|mnt|Users)/', json.dumps(outputs)):
+        faults.append("shows a path of somebody's machine")
+    if len(text.encode()) > 2_000_000:
+        faults.append(f'has {len(text.encode()):,} bytes')
+    if statistics.median(lines) > 7 or max(lines) > 60:
+        faults.append(f'has cells of {statistics.median(lines)} lines (median) and {max(lines)} (largest)')
+    if not 1200 <= words <= 1800:
+        faults.append(f'has {words} words of prose')
+    return faults
+
+
+def part_tests():
+    """The names of the tests that the notebook calls."""
+    return [name for name, test in globals().items() if name.startswith('test_') and hasattr(test, '__wrapped__')]
+
+
+def test_committed_notebook():
+    """Run from top to bottom on real faces, no error, all tests passed, within its sizes."""
+    assert faults_of(NOTEBOOK) == []
+    outputs = [output for cell in json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells'] for output in
+               cell.get('outputs', [])]
+    printed = ''.join(''.join(output.get('text', '')) for output in outputs)
+    assert re.search(r'images of \d+x\d+, processed_celeba_small/', printed) and 'NOT photographs' not in printed
+
+
+@pytest.mark.parametrize('old, new, fault', [
+    ('next(iter(celeba_train_loader))', 'iter(celeba_train_loader).next()', 'iterator.next()'),
+    ('fig.add_subplot(2, 8, i + 1)', 'fig.add_subplot(2, 16/2, i + 1)', 'a division'),
+    ('import copy', '!pip install torch', 'shell'),
+    ("data_dir = 'processed_celeba_small/'", "data_dir = '/data/faces'", 'absolute'),
+    ('tests.test_generator(Generator)', '', 'test_generator is not tested'),
+    ('"execution_count": 3,', '"execution_count": 33,', 'top to bottom'),
+    ('Tests Passed', 'Tests Failed', 'did not pass')])
+def test_faults_in_the_committed_notebook_are_caught(tmp_path, old, new, fault):
+    text = NOTEBOOK.read_text(encoding='utf-8')
+    assert old in text
+    (tmp_path / 'planted.ipynb').write_text(text.replace(old, new), encoding='utf-8')
+    assert any(fault in sentence for sentence in faults_of(tmp_path / 'planted.ipynb'))
+
+
+def test_notebook_runs_from_top_to_bottom(tmp_path):
+    """The whole notebook in the smoke preset on drawn faces, then again: the second run picks up the first."""
+    import nbformat
+    from nbclient import NotebookClient
+    for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
+        (tmp_path / name).write_bytes((HERE / name).read_bytes())
+    environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn')
+    for run in (1, 2):
+        notebook = nbformat.read(tmp_path / 'dcgan_faces.ipynb', as_version=4)
+        NotebookClient(notebook, timeout=300, kernel_name='python3',
+                       resources={'metadata': {'path': str(tmp_path)}}).execute(env=environment)
+        printed = ''.join(output.get('text', '') for cell in notebook.cells for output in cell.get('outputs', []))
+        assert printed.count('Tests Passed') == len(part_tests())
+        assert 'NOT photographs' in printed and 'epoch    2/   2' in printed
+        assert ('All 2 epochs are done' in printed) == (run == 2)
+    pictures = sum('image/png' in output.get('data', {}) for cell in notebook.cells for output in cell.get('outputs', []))
+    assert pictures >= 6
+    assert len(helpers.load_samples(tmp_path / 'train_samples.pkl')) == 2
+
+
+def test_notebook_runs_as_a_script(tmp_path):
+    """Exported by nbconvert, it trains in a terminal."""
+    for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
+        (tmp_path / name).write_bytes((HERE / name).read_bytes())
+    environment = dict(os.environ, DCGAN_PRESET='smoke n_epochs=1', DCGAN_DATA='drawn', MPLBACKEND='agg')
+    subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'script', 'dcgan_faces.ipynb'], cwd=tmp_path, check=True,
+                   capture_output=True)
+    done = subprocess.run([sys.executable, 'dcgan_faces.py'], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'epoch    1/   1' in done.stdout and (tmp_path / 'train_samples.pkl').exists()
+
+
+def test_readme_and_ci_agree():
+    """.ci/run calls the README's test command, letter by letter."""
+    readme = (HERE / 'README.md').read_text(encoding='utf-8')
+    commands = re.findall(r'^.*pytest problem_unittests\.py.*$', readme, re.M)
+    assert len(commands) == 1 and commands[0] in (HERE / '.ci/run').read_text(encoding='utf-8')
