@@ -114,7 +114,7 @@ def device_name():
     """What the training will run on, in words."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f'CPU, {torch.get_num_threads()} thread{"s" * (torch.get_num_threads() > 1)}'
+    return f'CPU ({platform.machine()}), {torch.get_num_threads()} thread{"s" * (torch.get_num_threads() > 1)}'
 
 
 def versions():
@@ -820,31 +820,38 @@ def show_beside(real, generated, columns=8):
     show_grid(generated, columns, 'generated', right)
 
 
-def animate(samples, n_frames=40, zoom=2):
-    """The fixed-noise grid over the epochs as a short animation, for display in the notebook; returns HTML."""
+def film(samples, n_frames=40, zoom=2):
+    """The fixed-noise grid over the epochs as a short animation: the bytes of a WebP file."""
     epochs = np.unique(np.linspace(0, len(samples) - 1, n_frames).round().astype(int))
     frames = [Image.fromarray(to_array(samples[epoch])) for epoch in epochs]
     frames = [frame.resize((frame.width * zoom, frame.height * zoom)) for frame in frames]
-    film = io.BytesIO()
+    file = io.BytesIO()
     times = [150] * (len(frames) - 1) + [2000]       # ms; the last epoch stays in view
-    frames[0].save(film, 'webp', save_all=True, append_images=frames[1:], duration=times, loop=0, quality=60, method=6)
-    data = base64.b64encode(film.getvalue()).decode()
+    frames[0].save(file, 'webp', save_all=True, append_images=frames[1:], duration=times, loop=0, quality=60, method=6)
+    return file.getvalue()
+
+
+def animate(samples):
+    """Show film(samples) in the notebook."""
+    data = base64.b64encode(film(samples)).decode()
     return HTML(f'<img alt="16 faces from the same noise, epoch after epoch" src="data:image/webp;base64,{data}">')
 
 
 def plot_losses(history):
-    """Plot what load_history() gives: every batch light, smoothed bold; dashed: where D can only guess."""
-    batches = np.arange(len(history['d_loss'])) / history['per_epoch'].mean()
-    window = max(1, len(batches) // 100)
-    panels = ((('d_loss', D_COLOUR, 'D, guessing: log 4', math.log(4)), ('g_loss', G_COLOUR, 'G, guessing: log 2', math.log(2))),
-              (('d_real', D_COLOUR, 'D(x): guessing, 1/2', .5), ('d_fake', G_COLOUR, 'D(G(z))', .5)))
-    _, both = plt.subplots(1, 2, figsize=(10, 3.2), layout='constrained')
-    for axes, lines in zip(both, panels):
-        for name, colour, label, level in lines:
-            smoothed = np.convolve(history[name], np.ones(window) / window, 'valid')
-            axes.plot(batches, history[name], color=colour, alpha=.2, linewidth=.5)
-            axes.plot(batches[window - 1:], smoothed, color=colour, label=name)
-            axes.axhline(level, color=colour, linestyle='--', linewidth=1, label=label)
+    """Plot what load_history() gives: every batch light, smoothed bold, and dashed the level of a D that can only guess."""
+    epochs = np.arange(len(history['d_loss'])) / history['per_epoch'].mean()
+    window = max(1, len(epochs) // 100)
+    _, (losses, answers) = plt.subplots(1, 2, figsize=(10, 3.2), layout='constrained')
+    for axes, name, label, colour in ((losses, 'd_loss', 'loss of D', D_COLOUR), (losses, 'g_loss', 'loss of G', G_COLOUR),
+                                      (answers, 'd_real', 'D(x)', D_COLOUR), (answers, 'd_fake', 'D(G(z))', G_COLOUR)):
+        smoothed = np.convolve(history[name], np.ones(window) / window, 'valid')
+        axes.plot(epochs, history[name], color=colour, alpha=.2, linewidth=.5)
+        axes.plot(epochs[window - 1:], smoothed, color=colour, label=label)
+    losses.axhline(math.log(4), color=D_COLOUR, linestyle='--', linewidth=1, label='log 4: D guesses')
+    losses.axhline(math.log(2), color=G_COLOUR, linestyle='--', linewidth=1, label='log 2: D guesses')
+    losses.set_ylim(0, 1.1 * max(np.quantile(history[name], .995) for name in ('d_loss', 'g_loss')))
+    answers.axhline(.5, color='grey', linestyle='--', linewidth=1, label='1/2: D guesses')
+    answers.set_ylim(0, 1)
+    for axes in (losses, answers):
         axes.set_xlabel('epoch')
-        axes.legend(fontsize=8)
-    both[0].set_ylim(0, np.quantile(np.concatenate([history['d_loss'], history['g_loss']]), .995) * 1.1)
+        axes.legend(fontsize=8, ncols=2)

@@ -7,7 +7,6 @@ Takes about ten minutes on two cores, most of them for one run of the notebook i
 import argparse
 import csv
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -107,7 +106,7 @@ def main():
     if path.exists():
         with open(path, newline='') as file:
             rows = {(row['device'], row['what']): row for row in csv.DictReader(file)}
-    processor = helpers.device_name() if torch.cuda.is_available() else f'{helpers.device_name()}, {platform.machine()}'
+    processor = helpers.device_name()
     parts = [drawing_rows(), training_rows(notebook)]
     parts += [data_rows(arguments.folder)] if arguments.folder else []
     parts += [] if arguments.no_notebook else [notebook_rows()]
