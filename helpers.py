@@ -8,7 +8,6 @@ Running      Run
 Pictures     show_grid, show_epochs, animate, plot_losses, show_beside
 """
 import ast
-import base64
 import collections
 import difflib
 import hashlib
@@ -16,13 +15,16 @@ import io
 import itertools
 import json
 import math
+import numbers
 import os
 import pickle
 import platform
 import random
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import types
 import urllib.error
@@ -35,7 +37,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import HTML, Pretty, display
+from IPython.display import Pretty, display
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 from torchvision.utils import make_grid
@@ -80,34 +82,33 @@ def choose_preset(presets):
     """
     default = 'full' if torch.cuda.is_available() else 'quick'
     name, *changes = os.environ.get('DCGAN_PRESET', '').split() or [default]
-    preset = dict(presets[_known(name, presets, 'DCGAN_PRESET')], name=name)
+    check_choice(presets, DCGAN_PRESET=name)
+    preset = dict(presets[name])
     for change in changes:
         key, _, value = change.partition('=')
-        preset[_known(key, preset, f'a value of preset {name!r}')] = _plain_value(change, value)
+        check_choice(preset, DCGAN_PRESET=key)
+        try:
+            preset[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError(f'DCGAN_PRESET: found {change!r}, expected a change like n_epochs=25') from None
     print(f'Preset {" ".join([name, *changes])!r} on {device_name()}')
     return preset
 
 
-def _plain_value(change, value):
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise ValueError(f'DCGAN_PRESET holds {change!r}; a change looks like n_epochs=25') from None
+def check_choice(choices, **values):
+    """Raise ValueError, naming the nearest choice, for a value that is not among choices."""
+    for name, value in values.items():
+        if value not in choices:
+            nearest = difflib.get_close_matches(str(value), map(str, choices), n=1)
+            hint = f' Did you mean {nearest[0]!r}?' if nearest else ''
+            raise ValueError(f'{name}: found {value!r}, expected one of {", ".join(map(repr, choices))}.{hint}')
 
 
-def _known(name, choices, what):
-    """Return name if it is one of choices; else raise ValueError that names the nearest one."""
-    if name in choices:
-        return name
-    nearest = difflib.get_close_matches(str(name), choices, n=1)
-    hint = f' Did you mean {nearest[0]!r}?' if nearest else ''
-    raise ValueError(f'{what}: found {name!r}, expected one of {", ".join(map(repr, choices))}.{hint}')
-
-
-def configuration(names):
-    """The plain values among names (as globals() gives them) in a dict: what every checkpoint keeps of the run."""
-    plain = (bool, int, float, str, type(None))
-    return {name: value for name, value in names.items() if not name.startswith('_') and isinstance(value, plain)}
+def check_whole(**values):
+    """Raise ValueError for a value that is no whole number above 0."""
+    for name, value in values.items():
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f'{name}: found {value!r}, expected a whole number, 1 or more')
 
 
 def device_name():
@@ -134,45 +135,47 @@ CELEBA_SIZE, CELEBA_CROP = (178, 218), (35, 55, 143, 163)
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
 DRAWN_COUNT = 18_000
 UNPACKED_LIMIT = 4 * 2 ** 30                         # bytes; the real archive unpacks to 0.24 GB
+IMAGES_LIMIT = 16 * 2 ** 30                          # bytes; 1.1 GB are 90,000 images of 64x64
 CACHE_DIR = '.dcgan_cache'
 PATIENCE = 5                                         # seconds without a byte before a server counts as out of reach
+SLOWEST = 20_000                                     # bytes a second: slower than that, the set takes hours
 
 
 def load_images(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, seed=0):
     """Find the data set, or draw it; return (images, labels, source).
 
-    images   uint8 tensor (N, 3, image_size, image_size); a folder is decoded once, then read from its cache
+    images   uint8 tensor (N, 3, image_size, image_size)
     labels   int64 tensor (N,): SVHN's digits; 0 for faces
     source   where they come from, in words
     dataset  'faces': data_dir; where that is left at its default, what DCGAN_DATA names (a folder, 'svhn' or
              'drawn'), else the CelebA faces on disk or in the zip, else its download, else drawn faces;
              'svhn': the street-view house numbers; 'drawn': faces drawn by code from seed
     max_images  an evenly spaced choice of that many at most; None for all
-    Raises FileNotFoundError for a folder that is not there, ValueError for one without images, OSError where SVHN
-    can neither be found nor fetched.
+    Raises FileNotFoundError for a folder that is not there, ValueError for one without images and for wrong
+    arguments, OSError where SVHN can neither be found nor fetched.
     """
-    if not isinstance(image_size, int) or image_size < 4:
-        raise ValueError(f'image_size: found {image_size!r}, expected whole pixels, as in 32, 64 or 128')
-    _known(dataset, ('faces', 'svhn', 'drawn'), 'dataset')
-    chosen = os.environ.get('DCGAN_DATA', '')
-    if dataset == 'faces' and Path(data_dir) == Path(FACES_DIR) and chosen:
-        dataset, data_dir = (chosen, data_dir) if chosen in ('svhn', 'drawn') else ('faces', chosen)
+    check_whole(image_size=image_size, max_images=max_images or 1)
+    check_choice(('faces', 'svhn', 'drawn'), dataset=dataset)
+    chosen = os.environ.get('DCGAN_DATA')
+    if dataset == 'faces' and chosen and Path(data_dir) == Path(FACES_DIR):
+        dataset, data_dir = (chosen, None) if chosen in ('svhn', 'drawn') else ('faces', chosen)
     folder = find_faces(data_dir) if dataset == 'faces' else None
     labels = None
     if folder:
-        images, source = decode_folder(folder, image_size), f'{Path(folder).name}/'
+        images, source = decode_folder(folder, image_size, max_images), f'{folder.name}/'
     elif dataset == 'svhn':
-        (images, labels), source = load_svhn(image_size), 'SVHN, the street-view house numbers'
+        (images, labels), source = load_svhn(image_size, max_images), 'SVHN, the street-view house numbers'
     else:
         images = drawn_faces(max_images or DRAWN_COUNT, image_size, seed)
         source = f'drawn by code, seed {seed}: these are NOT photographs'
-    labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    if max_images and max_images < len(images):
-        chosen = torch.arange(max_images) * len(images) // max_images
-        images, labels = images[chosen], labels[chosen]
     source = f'{len(images):,} images of {image_size}x{image_size}, {source}'
     print(source)
-    return images, labels, source
+    return images, torch.zeros(len(images), dtype=torch.int64) if labels is None else labels, source
+
+
+def _evenly(items, count):
+    """At most count of the items, evenly spaced; all for None."""
+    return items if count is None or count >= len(items) else [items[i * len(items) // count] for i in range(count)]
 
 
 def find_faces(data_dir=FACES_DIR):
@@ -182,7 +185,7 @@ def find_faces(data_dir=FACES_DIR):
     if Path(data_dir) != Path(FACES_DIR):
         what = 'is a file' if Path(data_dir).exists() else 'does not exist'
         raise FileNotFoundError(f'data_dir: {str(data_dir)!r} {what}, a folder of {", ".join(ENDINGS)} images was '
-                                f'expected (looked from {Path.cwd().name}/). Correct data_dir or DCGAN_DATA.')
+                                f'expected (from {Path.cwd().name}/). Correct data_dir or DCGAN_DATA.')
     for folder in map(Path, CELEBA_DIRS):            # what is on disk goes before 240 MB of download
         if folder.is_dir():
             print(f'Found CelebA itself in {folder}/')
@@ -201,19 +204,23 @@ def find_faces(data_dir=FACES_DIR):
 def download(url, path):
     """Fetch url to path with a progress bar; a part left by an earlier try (path + '.part') is continued.
 
-    Raises OSError where the server is out of reach, breaks off or sends something that is no zip archive.
+    Raises OSError where the server is out of reach, too slow, breaks off or sends something that is no zip archive.
     """
-    part = Path(f'{path}.part')
+    part, started = Path(f'{path}.part'), time.time()
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
         have = have if reply.status == 206 else 0    # 200: this server starts again from the first byte
         total = have + int(reply.headers.get('Content-Length', 0))
         with open(part, 'ab' if have else 'wb') as file, _bar(total, 'B', initial=have, unit_scale=True) as bar:
-            while chunk := reply.read(2 ** 20):
+            while chunk := reply.read1(2 ** 20):
                 bar.update(file.write(chunk))
-    if total and part.stat().st_size < total:
-        raise OSError(f'the download broke off after {part.stat().st_size:,} of {total:,} bytes; run again to go on')
+                seconds = time.time() - started
+                if seconds > PATIENCE and (file.tell() - have) / seconds < SLOWEST:
+                    raise OSError(f'{url} sends less than {SLOWEST:,} bytes a second; run again to go on')
+    size = part.stat().st_size
+    if size < total:
+        raise OSError(f'the download broke off after {size:,} of {total:,} bytes; run again to go on')
     if not zipfile.is_zipfile(part):
         part.unlink()
         raise OSError(f'{url} sent something that is no zip archive')
@@ -256,57 +263,70 @@ def is_image(path):
 
 
 def list_images(folder):
-    """The sorted relative paths of all images below folder; links are followed, each real folder once."""
+    """All images below folder as a sorted list of (relative path, bytes, time of change); each real folder once."""
     found, seen = [], set()
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith('.') and f != '__MACOSX']
+        files = [] if real in seen else files
         seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith('.') and f != '__MACOSX')
-        relative = Path(where).relative_to(folder)
-        found += [str(relative / file) for file in files if is_image(Path(file))]
+        for file in files:
+            path = os.path.join(where, file)
+            if is_image(Path(file)) and os.path.isfile(path):    # a dead link is no file
+                stat = os.stat(path)
+                found.append((os.path.relpath(path, folder), stat.st_size, stat.st_mtime_ns))
     return sorted(found)
 
 
-def decode_folder(folder, image_size):
-    """Decode every image below folder into a uint8 tensor (N, 3, image_size, image_size).
+def decode_folder(folder, image_size, max_images=None):
+    """Decode the images below folder into a uint8 tensor (N, 3, image_size, image_size).
 
     The result is kept in folder/.dcgan_cache (or ./.dcgan_cache) and used again until a file's name, size or time
     of change differs. Files that cannot be read are counted, named and left out.
-    Raises ValueError where no image is found or none can be read.
+    Raises ValueError where no image is found, none can be read, or they would take more than IMAGES_LIMIT bytes.
     """
-    started = time.time()
-    paths = list_images(folder)
-    if not paths:
+    listing = _evenly(list_images(folder), max_images)
+    size = len(listing) * 3 * image_size ** 2
+    if not listing:
         raise ValueError(f'{str(folder)!r} holds no images ({", ".join(ENDINGS)}), nor do the folders in it. '
                          f'Fill it, or point data_dir or DCGAN_DATA at another folder.')
-    stats = [os.stat(os.path.join(folder, path)) for path in paths]
-    listing = repr([(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats)])
-    name = f'{image_size}px-{hashlib.sha256(listing.encode()).hexdigest()[:16]}.npy'
+    if size > IMAGES_LIMIT:
+        raise ValueError(f'{str(folder)!r} holds {len(listing):,} images: at {image_size}x{image_size} they take '
+                         f'{size / 1e9:.1f} GB, and {IMAGES_LIMIT / 1e9:.1f} GB are allowed. Set max_images.')
     homes = [Path(folder) / CACHE_DIR, Path(CACHE_DIR)]
-    for home in homes:
+    name = f'{image_size}px-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}'
+    images = _read_cache(homes, name)
+    if images is None:
+        images = _decode_all(folder, [path for path, *_ in listing], image_size)
+        _write_cache(homes, name, images)
+    return torch.from_numpy(images)
+
+
+def _read_cache(homes, name):
+    """The array of the cache file called name in one of the homes; None where there is none, or it is damaged."""
+    started = time.time()
+    for path in [path for home in homes for path in home.glob(f'{name}-*.npy')]:
         try:
-            images = np.load(home / name, mmap_mode='c')
-            print(f'Read {len(images):,} decoded images from the cache in {time.time() - started:.2f} s')
-            return torch.from_numpy(images)
-        except FileNotFoundError:
-            pass
+            images = np.load(path, mmap_mode='c')
+            if path.stem == f'{name}-{zlib.crc32(images):08x}':
+                print(f'Read {len(images):,} decoded images from the cache in {time.time() - started:.2f} s')
+                return images
+            fault = 'its checksum is another'
         except (OSError, ValueError, EOFError) as error:
-            print(f'Cache {name} is damaged ({error}): decoding anew')
-    images = _decode_all(folder, paths, image_size)
+            fault = error
+        print(f'Cache {path.name} is damaged ({fault}): decoding anew')
+
+
+def _write_cache(homes, name, images):
+    """Keep images in the first of the homes that takes them; caches of the same size of image make room."""
     for home in homes:
         try:
             home.mkdir(exist_ok=True)
-            write_atomically(home / name, lambda file: np.save(file, images))
+            for stale in home.glob(f'{name.split("-")[0]}-*.npy'):
+                stale.unlink()
+            return write_atomically(home / f'{name}-{zlib.crc32(images):08x}.npy', lambda file: np.save(file, images))
         except OSError as error:
             print(f'No cache in {home.parent.name or "."}/: {error.strerror}')
-            continue
-        for stale in set(home.glob(f'{image_size}px-*.npy')) - {home / name}:
-            stale.unlink()
-        break
-    return torch.from_numpy(images)
 
 
 def _decode_all(folder, paths, image_size):
@@ -360,23 +380,24 @@ def decode_image(path, size):
         return np.asarray(image.convert('RGB').crop(box).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def load_svhn(image_size):
+def load_svhn(image_size, max_images=None):
     """SVHN's 73,257 training digits by torchvision, from data/ or fetched there; return (images, labels)."""
     from torchvision.datasets import SVHN            # needs scipy, for this data set alone
     from torchvision.transforms.v2.functional import resize
-    patience, before = PATIENCE, socket.getdefaulttimeout()
+    before = socket.getdefaulttimeout()
     try:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(PATIENCE)
         digits = SVHN('data', split='train', download=True)
     except (OSError, RuntimeError) as error:
         raise OSError(f'SVHN is neither in data/ nor to be fetched ({error}). Put its train_32x32.mat into data/, or '
                       f"choose another dataset: DCGAN_DATA=drawn, or a folder of images.") from error
     finally:
         socket.setdefaulttimeout(before)
-    images = torch.from_numpy(digits.data)
+    chosen = _evenly(range(len(digits)), max_images)
+    images = torch.tensor(digits.data[chosen])
     if image_size != 32:
         images = torch.cat([resize(part, [image_size, image_size], antialias=True) for part in images.split(4096)])
-    return images, torch.from_numpy(digits.labels)
+    return images, torch.tensor(digits.labels[chosen])
 
 
 def drawn_faces(n_faces, image_size=32, seed=0):
@@ -556,18 +577,25 @@ class _DisplayArea:
 # ------------------------------------------------------------------------------------------------------ files
 
 CHECKPOINTS = 'checkpoints_gan'
+SATURATED, COLLAPSED = .97, .05                      # D(x) - D(G(z)) over an epoch; spread of the grid's pixels
 SAMPLES = 'train_samples.pkl'
+SAMPLES_LIMIT = 2 ** 26                              # numbers in one epoch's grid: 1,365 images of 128x128
 
 
-def write_atomically(path, write):
-    """Call write(file) on a new file and put it in path's place only when it is whole and on the disk."""
+def write_atomically(path, write, keep=None):
+    """Call write(file) on a new file; when that is whole and on the disk, put it in path's place.
+
+    keep  where the file that was in path's place goes; None: nowhere
+    """
     path = Path(path)
-    fresh = path.with_name(f'{path.name}.{os.getpid()}.part')
+    fresh = path.with_name(f'{path.name}.part')
     try:
         with open(fresh, 'wb') as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -588,7 +616,10 @@ def load_samples(path=SAMPLES):
     try:
         with open(path, 'rb') as file:
             epochs = _TensorUnpickler(file).load()
-        return [torch.as_tensor(epoch).detach().to('cpu', torch.float32).contiguous() for epoch in epochs]
+        epochs = [torch.as_tensor(epoch) for epoch in epochs]
+        if not all(epoch.ndim == 4 and epoch.shape[1] == 3 and epoch.numel() <= SAMPLES_LIMIT for epoch in epochs):
+            raise ValueError(f'tensors of the shapes {[tuple(epoch.shape) for epoch in epochs][:3]}')
+        return [epoch.detach().to('cpu', torch.float32).contiguous() for epoch in epochs]
     except OSError:
         raise
     except Exception as error:                       # a hostile or damaged pickle can raise anything
@@ -610,7 +641,7 @@ def _storage(data):
 
 
 def _empty_array(kind, shape, code):
-    return np.empty(0, np.float32).view(np.ndarray)  # pickle then fills in the shape, the type and the bytes
+    return np.empty(0)                               # pickle then fills in the shape, the type and the bytes
 
 
 _ALLOWED = {
@@ -620,24 +651,38 @@ _ALLOWED = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
     ('numpy._core.multiarray', '_reconstruct'): _empty_array,
     ('numpy._core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
-    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'ndarray'): None,                      # named by every array, needed by none of the above
     ('numpy', 'dtype'): np.dtype,
     ('_codecs', 'encode'): lambda text, encoding: text.encode('latin1'),
 }
 
 
 def load_checkpoint(folder=CHECKPOINTS):
-    """Read the latest checkpoint, on the CPU; a dict. Nothing in the file is run.
+    """Read the latest checkpoint that is whole, on the CPU; a dict. Nothing in the file is run.
 
-    Raises FileNotFoundError where there is none, ValueError where it cannot be read.
+    Raises FileNotFoundError where there is none, ValueError where there are only damaged ones.
     """
-    path = Path(folder) / 'latest.pt'
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist: train first, or name the folder of a finished run')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise ValueError(f'{path} is damaged or no checkpoint of this notebook: {error}') from error
+    faults = []
+    for path in (Path(folder) / 'latest.pt', Path(folder) / 'previous.pt'):
+        try:
+            with zipfile.ZipFile(path) as parts:     # checksums first, and no part may be larger than the file
+                if parts.testzip() or sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+                    raise zipfile.BadZipFile('a checksum or a size is wrong')
+            state = torch.load(path, map_location='cpu', weights_only=True)
+            missing = set(Run.STATE) - set(state)
+            if missing:
+                raise KeyError(f'no {", ".join(sorted(missing))} in it')
+        except FileNotFoundError:
+            continue
+        except Exception as error:                   # a hostile or damaged file can raise anything
+            faults.append(f'{path} is damaged or no checkpoint of this notebook ({error})')
+            continue
+        if faults:
+            print(f'{faults[0]}: going on from {path}, epoch {state["epoch"]}')
+        return state
+    if faults:
+        raise ValueError('; '.join(faults) + '. Train with resume = False: it is moved aside.')
+    raise FileNotFoundError(f'{Path(folder) / "latest.pt"} does not exist: train first, or name the folder of a run')
 
 
 def load_history(folder=CHECKPOINTS):
@@ -669,49 +714,69 @@ class Run:
     """The record of a training run: where it is, what it printed, its losses and its samples; saved every epoch.
 
     parts   dict of whatever has a state_dict(): networks and optimizers
-    config  dict of plain values that describe the run; only n_epochs, print_every and resume may change on resuming
+    config  dict of plain values that describe the run; only MAY_CHANGE may differ when it is resumed
     resume  True: go on from checkpoints_gan/ where that holds this very run. Another run found there is set aside
             (renamed), never deleted or overwritten
+    rescue  when losses or weights are no longer finite: go back one epoch, once, with learning rates times this;
+            0: stop at once
     """
 
-    def __init__(self, parts, fixed_z, config, resume):
-        self.parts, self.fixed_z, self.config = parts, fixed_z, config
+    STATE = ('config', 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history',
+             'rescued')
+    MAY_CHANGE = 'n_epochs', 'print_every', 'resume', 'rescue'
+
+    def __init__(self, parts, fixed_z, config, resume, rescue):
+        self.parts, self.fixed_z, self.config, self.rescue = parts, fixed_z, config, rescue
         self.folder = Path(CHECKPOINTS)
         self.epoch, self.n_steps, self.images_seen, self.seconds = 0, 0, 0, 0.0
         self.losses, self.samples, self.lines, self.history = [], [], [], []
-        self.bar = None
-        if (self.folder / 'latest.pt').exists():
+        self.rescued, self.saved, self.unsaved, self.bar = False, 0, None, None
+        if any(self.folder.glob('*.pt')):
             self._resume_or_set_aside(resume)
+        self.good = self._state()                    # what to go back to when numbers go bad
 
     def __enter__(self):
+        """From here on the end of a process (SIGTERM) is an interrupt like Ctrl-C: train ends, nothing is lost."""
+        self.in_main_thread = threading.current_thread() is threading.main_thread()
+        if self.in_main_thread:
+            self.before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         return self
 
     def __exit__(self, kind, error, trace):
-        if self.bar:
+        if self.in_main_thread:
+            signal.signal(signal.SIGTERM, self.before)
+        if self.bar is not None:
             self.bar.close()
+        if self.unsaved:
+            print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train again.')
         if kind is KeyboardInterrupt:
             print(f'Interrupted in epoch {self.epoch + 1}. Kept: all up to epoch {self.epoch}, in {self.folder}/ and '
                   f'{SAMPLES}. Run this cell again to go on.')
             return True
+        if kind and (issubclass(kind, MemoryError) or 'out of memory' in str(error) or 'allocate memory' in str(error)):
+            raise MemoryError(self._what_fits()) from error
 
     def epochs(self, n_epochs):
-        """Yield the numbers of the epochs still to run, from 1 to n_epochs."""
+        """Yield the number of each epoch still to run, up to n_epochs; one that went bad comes again."""
+        check_whole(n_epochs=n_epochs)
         self.n_epochs = n_epochs
         if self.epoch >= n_epochs:
             self.say(f'All {n_epochs} epochs are done; to train further, raise n_epochs.', keep=False)
-        for self.current in range(self.epoch + 1, n_epochs + 1):
+        while self.epoch < n_epochs:
             self.steps, self.started = [], time.time()
-            yield self.current
+            yield self.epoch + 1
 
     def batches(self, loader):
-        """Yield (number, images) for each batch of the loader, moving the progress bar."""
+        """Yield (number, images) for each batch of the loader, moving the progress bar; stop when losses go bad."""
         if self.bar is None:
-            left = (self.n_epochs - self.current + 1) * len(loader)
-            self.bar = _bar(left, ' batches', desc='Training')
+            self.bar = _bar((self.n_epochs - self.epoch) * len(loader), ' batches', desc='Training')
         for number, (images, *_) in enumerate(loader):
+            self.shape = images.shape
             yield number, images
             self.images_seen += len(images)
             self.bar.update()
+            if number % 100 == 99 and not self.steps[-1].isfinite().all():   # waits for the device: not every time
+                break
 
     def record(self, step):
         """Keep the four figures of one step, as they are on the device: no waiting for it."""
@@ -725,10 +790,13 @@ class Run:
             self.lines.append(line)
 
     def end_epoch(self, samples):
-        """Close the epoch: one line of figures, and everything to disk."""
+        """Close the epoch: one line of figures, and everything to disk; or back to its start, if numbers went bad."""
         steps = torch.stack(self.steps).float().cpu()            # the epoch's only wait for the device
-        seconds = time.time() - self.started
-        self.seconds, self.epoch = self.seconds + seconds, self.current
+        networks = [part for part in self.parts.values() if isinstance(part, torch.nn.Module)]
+        weights = [value for network in networks for value in network.state_dict().values()]
+        if not all(values.isfinite().all() for values in (steps, samples, *weights)):
+            return self._go_back(steps)
+        self.seconds, self.epoch = self.seconds + time.time() - self.started, self.epoch + 1
         self.history.append(steps)
         self.samples.append(samples)
         d_loss, g_loss, d_real, d_fake = steps.mean(0).tolist()
@@ -736,34 +804,88 @@ class Run:
         self.say(f'epoch {self.epoch:4d}/{self.n_epochs:4d} | d_loss {d_loss:6.3f} | g_loss {g_loss:6.3f} | '
                  f'D(x) {d_real:.2f} | D(G(z)) {d_fake:.2f} | {self.images_seen / self.seconds:8,.0f} images/s | '
                  f'{left // 60:3d}:{left % 60:02d} left')
-        try:
-            self.save()
-        except OSError as error:
-            self.say(f'NOT SAVED: {error}. Training goes on; free some space, and the next epoch is saved again.')
+        if d_real - d_fake > SATURATED:
+            self.say('  Warning: D tells real from fake almost every time; G has little left to learn from.')
+        if samples.std(0).mean() < COLLAPSED:
+            self.say('  Warning: the sixteen samples are nearly one and the same: G has collapsed.')
+        self.save()
 
     def save(self):
-        """Write checkpoints_gan/latest.pt, checkpoints_gan/losses.npz and train_samples.pkl, each whole or not at all."""
-        self.folder.mkdir(exist_ok=True)
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {name: getattr(self, name) for name in self.STATE} | dict(random_state=random_state())
-        write_atomically(self.folder / 'latest.pt', lambda file: torch.save(state, file))
+        """Write latest.pt (the one before it becomes previous.pt), losses.npz and train_samples.pkl, each whole."""
+        self.good = self._state()
         d_loss, g_loss, d_real, d_fake = torch.cat(self.history).T.numpy()
         per_epoch = [len(steps) for steps in self.history]
-        write_atomically(self.folder / 'losses.npz', lambda file: np.savez(
-            file, d_loss=d_loss, g_loss=g_loss, d_real=d_real, d_fake=d_fake, per_epoch=per_epoch))
-        save_samples(self.samples)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            write_atomically(self.folder / 'latest.pt', lambda file: file.write(self.good), self.folder / 'previous.pt')
+            write_atomically(self.folder / 'losses.npz', lambda file: np.savez(
+                file, d_loss=d_loss, g_loss=g_loss, d_real=d_real, d_fake=d_fake, per_epoch=per_epoch))
+            save_samples(self.samples)
+        except OSError as error:
+            self.unsaved = error
+            self.say(f'  NOT SAVED: {error}. Training goes on, and the next epoch is saved again.')
+            return
+        if self.unsaved:
+            self.say('  Saved again, with all that could not be saved before.')
+        self.unsaved, self.saved = None, self.epoch
 
-    STATE = 'config', 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history'
+    def _state(self):
+        """All of the run in the bytes of a checkpoint."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {name: getattr(self, name) for name in self.STATE} | dict(random_state=random_state())
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
+
+    def _restore(self, state):
+        for name in self.STATE[1:]:                  # the configuration is today's
+            setattr(self, name, state[name])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        set_random_state(state['random_state'])
+
+    def _go_back(self, steps):
+        bad = steps[~steps.isfinite().all(1)]
+        d_loss, g_loss = (bad if len(bad) else steps)[0][:2].tolist()
+        message = f'Epoch {self.epoch + 1}: numbers went bad (d_loss {d_loss:.4g}, g_loss {g_loss:.4g})'
+        if self.rescued or not self.rescue:
+            raise FloatingPointError(f'{message}. Epoch {self.epoch} is kept in {self.folder}/. Try a lower lr, or '
+                                     f'smooth = True; look for images that are all of one colour.')
+        self._restore(torch.load(io.BytesIO(self.good), weights_only=True))
+        self.rescued = True
+        for part in self.parts.values():
+            for group in getattr(part, 'param_groups', ()):
+                group['lr'] *= self.rescue
+        self.good = self._state()
+        self.say(f'  {message}: back to the end of epoch {self.epoch}, learning rates x {self.rescue}.')
+
+    def _what_fits(self):
+        """After running out of memory: try smaller batches, and say which one fits."""
+        batch, _, size, _ = self.shape
+        D, G = self.parts['D'], self.parts['G']
+        device = next(G.parameters()).device
+        while batch > 1:
+            batch //= 2
+            try:
+                D(G(self.fixed_z[:1].expand(2 * batch, -1).to(device))).sum().backward()   # real and fake: twice
+                break
+            except (MemoryError, RuntimeError):
+                continue
+        return (f'Out of memory with batch_size {self.shape[0]} at {size}x{size}. batch_size = {batch} fits at this size; '
+                f'or take img_size = {max(32, size // 2)}. All up to epoch {self.epoch} is in {self.folder}/.')
 
     def _resume_or_set_aside(self, resume):
         why = 'resume is off'
         if resume:
             state = load_checkpoint(self.folder)
-            may_change = 'n_epochs', 'print_every', 'resume', 'preset'
-            changed = [name for name in {**self.config, **state['config']} if name not in may_change
+            changed = [name for name in {**self.config, **state['config']} if name not in self.MAY_CHANGE
                        and self.config.get(name) != state['config'].get(name)]
             if not changed:
-                return self._resume(state)
+                self._restore(state)
+                self.saved = self.epoch
+                print('\n'.join(self.lines))
+                print(f'Continuing {self.folder}/ after epoch {self.epoch} ({self.images_seen:,} images seen).')
+                return
             why = 'it differs in ' + ', '.join(sorted(changed))
         numbered = (Path(f'{self.folder}-{number}') for number in itertools.count(1))
         aside = next(path for path in numbered if not path.exists())
@@ -771,15 +893,6 @@ class Run:
         if Path(SAMPLES).exists():
             os.rename(SAMPLES, aside / SAMPLES)
         print(f'An earlier run is kept in {aside}/ ({why}); this one starts afresh.')
-
-    def _resume(self, state):
-        for name in self.STATE[1:]:
-            setattr(self, name, state[name])
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        set_random_state(state['random_state'])
-        print('\n'.join(self.lines))
-        print(f'Continuing {self.folder}/ after epoch {self.epoch} ({self.images_seen:,} images seen).')
 
 
 # --------------------------------------------------------------------------------------------------- pictures
@@ -820,21 +933,16 @@ def show_beside(real, generated, columns=8):
     show_grid(generated, columns, 'generated', right)
 
 
-def film(samples, n_frames=40, zoom=2):
-    """The fixed-noise grid over the epochs as a short animation: the bytes of a WebP file."""
+def film(samples, n_frames=18):
+    """The fixed-noise grid over the epochs as an animated PNG: its bytes. A saved notebook shows it anywhere."""
     epochs = np.unique(np.linspace(0, len(samples) - 1, n_frames).round().astype(int))
-    frames = [Image.fromarray(to_array(samples[epoch])) for epoch in epochs]
-    frames = [frame.resize((frame.width * zoom, frame.height * zoom)) for frame in frames]
+    grids = [to_array(samples[epoch]) for epoch in epochs]
+    strip = Image.fromarray(np.concatenate(grids)).quantize(256)             # frames of a PNG share their 256 colours
+    frames = [strip.crop((0, i * len(grid), strip.width, (i + 1) * len(grid))) for i, grid in enumerate(grids)]
     file = io.BytesIO()
-    times = [150] * (len(frames) - 1) + [2000]       # ms; the last epoch stays in view
-    frames[0].save(file, 'webp', save_all=True, append_images=frames[1:], duration=times, loop=0, quality=60, method=6)
+    times = [300] * (len(frames) - 1) + [2000]       # ms; the last epoch stays in view
+    frames[0].save(file, 'png', save_all=True, append_images=frames[1:], duration=times, loop=0)
     return file.getvalue()
-
-
-def animate(samples):
-    """Show film(samples) in the notebook."""
-    data = base64.b64encode(film(samples)).decode()
-    return HTML(f'<img alt="16 faces from the same noise, epoch after epoch" src="data:image/webp;base64,{data}">')
 
 
 def plot_losses(history):

@@ -4,6 +4,7 @@ In the notebook, a part is handed to its test under the part's own cell: tests.t
 'Tests Passed', or raises an AssertionError that says what was expected, what came and with which parameters.
 Under pytest, the same tests get the same parts from fixtures of the same names, read out of the notebook.
 """
+import ast
 import contextlib
 import copy
 import functools
@@ -15,6 +16,7 @@ import math
 import os
 import pickle
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,7 +37,7 @@ import helpers
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOK = HERE / 'dcgan_faces.ipynb'
-PARTS = ('get_dataloader', 'scale', 'Discriminator', 'Generator', 'weights_init_normal', 'build_network', 'real_loss',
+PARTS = ('get_dataloader', 'scale', 'random_flip', 'Discriminator', 'Generator', 'weights_init_normal', 'build_network', 'real_loss',
          'fake_loss', 'make_optimizers', 'train_step', 'update_average', 'generate', 'train', 'view_samples',
          'sample_faces', 'slerp')
 
@@ -221,6 +223,19 @@ def test_scale(scale):
     expect(torch.equal(x, before), 'The argument', x, before)
 
 
+@part_test
+def test_random_flip(random_flip):
+    """About half of the images come back mirrored left to right, the others as they were; the argument is left alone."""
+    x = torch.rand(400, 3, 4, 6)
+    before = x.clone()
+    y = random_flip(x)
+    mirrored = (y == x.flip(3)).flatten(1).all(1)
+    kept = (y == x).flatten(1).all(1)
+    expect((mirrored ^ kept).all(), 'Images', 'others', 'each as it was, or mirrored left to right')
+    expect(.4 < mirrored.float().mean() < .6, 'Share of mirrored images', mirrored.float().mean(), 'about 1/2')
+    expect(torch.equal(x, before), 'The argument', 'changed', 'as it was')
+
+
 # ------------------------------------------------------------------------------------------------------ networks
 
 
@@ -257,7 +272,7 @@ def test_discriminator_layers(Discriminator):
             expect_equal('Output', tuple(out.shape), (batch_size, 1), **parameters)
             out.sum().backward()
             expect(x.grad.isfinite().all() and x.grad.abs().sum() > 0, 'Gradient', x.grad, 'finite, not zero')
-    with pytest.raises(ValueError, match='32, 64 or 128'):
+    with pytest.raises(ValueError, match='expected one of 32, 64, 128'):
         Discriminator(4, img_size=33)
 
 
@@ -612,7 +627,7 @@ def test_checkpoint_holds_the_run(notebook, folder):
     expected = {'D', 'G', 'G_average', 'd_optimizer', 'g_optimizer', 'epoch', 'losses', 'random_state', 'config',
                 'fixed_z', 'samples', 'history'}
     assert expected <= set(saved) and {'torch', 'cuda', 'python', 'numpy'} <= set(saved['random_state'])
-    assert saved['config'] == {'lr': 2e-4, 'data': 'here', 'sizes': dict(z_size=6, conv_dim=4, img_size=32)}
+    assert saved['config'] == {'lr': 2e-4, 'data': 'here', 'generator': dict(z_size=6, conv_dim=4, img_size=32)}
     assert not list(folder.glob('**/*.part'))
 
 
@@ -630,18 +645,210 @@ def test_save_is_all_or_nothing(folder, monkeypatch):
 
 
 def test_full_disk_does_not_end_training(notebook, folder, monkeypatch, capsys):
-    """Every save fails but the last: training goes on, says so, and the last save is whole."""
-    save, calls = torch.save, []
+    """The first two saves fail: training goes on, says so, and saves all again when it can."""
+    fsync, calls = os.fsync, []
 
-    def full_at_first(*arguments, **options):
-        calls.append(1)
+    def full_at_first(number):
+        calls.append(number)
         if len(calls) < 3:
             raise OSError(28, 'No space left on device')
-        save(*arguments, **options)
+        fsync(number)
 
-    monkeypatch.setattr(torch, 'save', full_at_first)
+    monkeypatch.setattr(os, 'fsync', full_at_first)
     assert len(run_training(notebook, 3)['samples']) == 3
-    assert capsys.readouterr().out.count('NOT SAVED') == 2
+    printed = capsys.readouterr().out
+    assert printed.count('NOT SAVED') == 2 and printed.count('Saved again') == 1 and not list(folder.glob('**/*.part'))
+
+
+def test_disk_full_to_the_end(notebook, folder, monkeypatch, capsys):
+    """Nothing can be saved after epoch 1: that is still whole, and the end says what is not on disk."""
+    run_training(notebook, 1)
+    monkeypatch.setattr(os, 'fsync', lambda number: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    D, G, names = tiny_training(vars(notebook))
+    with global_names(notebook.train, **names):
+        assert len(notebook.train(D, G, 3, 1, flip=True, ema_decay=.9, resume=True)) == 9
+    assert 'NOT ON DISK: what came after epoch 1' in capsys.readouterr().out
+    assert helpers.load_checkpoint()['epoch'] == 1 and len(helpers.load_samples()) == 1
+
+
+def test_vanished_folder_is_made_again(notebook, folder, monkeypatch):
+    """Somebody deletes the folder while training runs: the next epoch writes it anew."""
+    import shutil
+    generate, calls = notebook.generate, []
+
+    def deleting(G, z):
+        calls.append(shutil.rmtree('checkpoints_gan', ignore_errors=True))
+        return generate(G, z)
+
+    monkeypatch.setattr(notebook, 'generate', deleting)
+    assert run_training(notebook, 3)['epoch'] == len(calls) == 3
+
+
+def test_terminated_like_interrupted(notebook, folder, capsys):
+    """SIGTERM in the second epoch: train returns what it has, and the handler from before is back."""
+    class Terminated(DataLoader):
+        batches = 0
+
+        def __iter__(self):
+            for batch in super().__iter__():
+                Terminated.batches += 1
+                if Terminated.batches == 5:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    before = signal.getsignal(signal.SIGTERM)
+    D, G, names = tiny_training(vars(notebook))
+    faces = names['celeba_train_loader'].dataset
+    names['celeba_train_loader'] = Terminated(faces, 4, shuffle=True, collate_fn=faces.collate)
+    with global_names(notebook.train, **names):
+        assert len(notebook.train(D, G, 9, 1)) in (4, 5)
+    assert 'Interrupted in epoch 2' in capsys.readouterr().out and helpers.load_checkpoint()['epoch'] == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def damage(path):
+    data = bytearray(Path(path).read_bytes())
+    data[len(data) // 2] ^= 1
+    Path(path).write_bytes(data)
+
+
+def test_damaged_checkpoint_falls_back(notebook, folder, capsys):
+    """One flipped bit in the latest checkpoint: the one before it is used, with a word, to the same end."""
+    whole = run_training(notebook, 4)
+    run_training(notebook, 3)
+    damage('checkpoints_gan/latest.pt')
+    Path('train_samples.pkl').write_bytes(b'damaged too')
+    capsys.readouterr()
+    resumed = run_training(notebook, 4, resume=True)
+    assert re.search(r'latest.pt is damaged .*previous.pt, epoch 2', capsys.readouterr().out)
+    expect_same_run(whole, resumed)
+    for name in ('latest.pt', 'previous.pt'):
+        damage(Path('checkpoints_gan') / name)
+    with pytest.raises(ValueError, match='resume = False'):
+        run_training(notebook, 4, resume=True)
+    run_training(notebook, 1)
+    assert len(list(folder.glob('checkpoints_gan-*/latest.pt'))) == 2
+
+
+def going_bad(notebook, monkeypatch, at):
+    """Let the steps with the numbers in at spoil one weight of G and give infinite losses."""
+    step, calls = notebook.train_step, []
+
+    def bad_step(D, G, *rest):
+        calls.append(1)
+        figures = step(D, G, *rest)
+        if len(calls) in at:
+            next(G.parameters()).data[0, 0] = math.nan
+            figures[:2] = math.inf
+        return figures
+
+    monkeypatch.setattr(notebook, 'train_step', bad_step)
+
+
+@pytest.mark.parametrize('at', [2, 5])
+def test_bad_numbers_are_rolled_back_once(notebook, folder, monkeypatch, capsys, at):
+    """In the first or the second epoch: back to the epoch's start with half the rate, and on to the end."""
+    going_bad(notebook, monkeypatch, [at])
+    run = run_training(notebook, 3, rescue=.5)
+    saved = helpers.load_checkpoint()
+    assert run['epoch'] == 3 and len(run['losses']) == len(run['history']) == 9
+    assert all(value.isfinite().all() for name in ('D', 'G', 'G_average') for value in saved[name].values())
+    assert [saved[name]['param_groups'][0]['lr'] for name in ('d_optimizer', 'g_optimizer')] == [1e-4, 1e-4]
+    assert f'Epoch {(at + 2) // 3}: numbers went bad (d_loss inf' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('at, rescue', [([5], 0), ([5, 9], .5)])
+def test_bad_numbers_end_with_a_message(notebook, folder, monkeypatch, at, rescue):
+    """Without rescue at once, with it at the second time: the good epoch stays on disk."""
+    going_bad(notebook, monkeypatch, at)
+    with pytest.raises(FloatingPointError, match='Epoch 2: numbers went bad .* Epoch 1 is kept .* lower lr'):
+        run_training(notebook, 3, rescue=rescue)
+    assert helpers.load_checkpoint()['epoch'] == 1 and len(helpers.load_samples()) == 1
+
+
+def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
+    monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
+    monkeypatch.setattr(notebook, 'train_step', lambda *_: torch.tensor([0., 9., .999, .001]))
+    D, G, names = tiny_training(vars(notebook))
+    with global_names(notebook.train, **names):
+        notebook.train(D, G, 1)
+    printed = capsys.readouterr().out
+    assert 'G has collapsed' in printed and 'D tells real from fake' in printed
+
+
+@pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory.'), MemoryError(),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_says_what_fits(notebook, folder, monkeypatch, error):
+    """Six images at once are too many, from the second epoch on: the message names the batch that fits."""
+    D, G, names = tiny_training(vars(notebook), n_images=16, batch_size=8)
+    forward, calls = G.forward, []
+
+    def small(z):
+        calls.append(1)
+        if len(calls) > 4 and len(z) > 6:
+            raise error
+        return forward(z)
+
+    monkeypatch.setattr(G, 'forward', small)
+    with global_names(notebook.train, **names, generate=lambda G, z: torch.randn(16, 3, 32, 32)):
+        with pytest.raises(MemoryError, match='batch_size 8 at 32x32. batch_size = 2 fits .* up to epoch 2 is in'):
+            notebook.train(D, G, 3, ema_decay=.9)
+    assert helpers.load_checkpoint()['epoch'] == 2
+
+
+CRASHES = """
+import contextlib, os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+import helpers, problem_unittests as tests
+notebook = helpers.load_definitions(tests.NOTEBOOK)
+
+def epoch_on_disk():
+    with contextlib.suppress(FileNotFoundError):
+        return helpers.load_checkpoint()['epoch']
+    return 0
+
+random.seed(0)
+reached, in_writing = 0, 0
+for crash in range(int(sys.argv[2])):
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        write = helpers.write_atomically
+        def announced(*arguments):
+            write(*arguments)
+            os.write(done, b'.')
+        helpers.write_atomically = announced
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        tests.run_training(notebook, 10_000, resume=True)
+    os.read(ready, 1)                                  # the first file is written: from here on any instant will do
+    time.sleep(random.uniform(0, .08))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    in_writing += any(name.endswith('.part') for name in os.listdir('checkpoints_gan') + os.listdir())
+    epoch, grids = epoch_on_disk(), len(helpers.load_samples()) if os.path.exists('train_samples.pkl') else 0
+    assert epoch >= max(1, reached), (crash, epoch, reached)
+    assert abs(epoch - grids) <= 1, (crash, epoch, grids)
+    reached = epoch
+print(f'{sys.argv[2]} crashes, {in_writing} of them while a file was written, {reached} epochs')
+"""
+
+
+def crash(folder, times):
+    done = subprocess.run([sys.executable, '-c', CRASHES, str(HERE), str(times)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_killed_at_any_instant(folder):
+    """SIGKILL at 50 random instants: checkpoint and samples always load, and no finished epoch is lost."""
+    assert re.search(r'50 crashes, [1-9]', crash(folder, 50))
+
+
+@pytest.mark.long
+def test_killed_at_many_instants(folder):
+    crash(folder, 1000)
 
 
 def test_memory_stays_flat(notebook, folder):
@@ -678,6 +885,28 @@ def test_sample_faces(notebook, sample_faces, folder, monkeypatch):
     Path('checkpoints_gan/latest.pt').write_bytes(Path('checkpoints_gan/latest.pt').read_bytes()[:999])
     with pytest.raises(ValueError, match='damaged'):
         sample_faces(1)
+
+
+def test_mirrors_when_asked(notebook, folder, monkeypatch):
+    """train mirrors with flip=True, and only then."""
+    calls = []
+    monkeypatch.setattr(notebook, 'random_flip', lambda x: calls.append(len(x)) or x)
+    for flip, expected in ((False, []), (True, [4, 4, 2])):
+        D, G, names = tiny_training(vars(notebook))
+        with global_names(notebook.train, **names):
+            notebook.train(D, G, 1, flip=flip)
+        assert calls == expected
+
+
+def test_interrupted_step_leaves_networks_trainable(notebook, folder, monkeypatch):
+    """Ctrl-C in the middle of a step: the same networks train on when the cell is run again."""
+    D, G, names = tiny_training(vars(notebook))
+    with global_names(notebook.train, **names):
+        for stop in (names['d_optimizer'], names['g_optimizer']):
+            with monkeypatch.context() as patch:
+                patch.setattr(stop, 'step', lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+                assert notebook.train(D, G, 2, 1, resume=True) == []
+        assert len(notebook.train(D, G, 2, 1, resume=True)) == 6
 
 
 class PublicD(nn.Module):
@@ -1145,9 +1374,9 @@ PRESETS = {'smoke': dict(n_epochs=2, max_images=4), 'quick': dict(n_epochs=9, ma
 
 
 @pytest.mark.parametrize('wish, expected', [
-    ('smoke', dict(name='smoke', n_epochs=2, max_images=4)),
-    ('quick n_epochs=3 max_images=10', dict(name='quick', n_epochs=3, max_images=10)),
-    ('smoke max_images=None', dict(name='smoke', n_epochs=2, max_images=None))])
+    ('smoke', dict(n_epochs=2, max_images=4)),
+    ('quick n_epochs=3 max_images=10', dict(n_epochs=3, max_images=10)),
+    ('smoke max_images=None', dict(n_epochs=2, max_images=None))])
 def test_presets(monkeypatch, wish, expected):
     monkeypatch.setenv('DCGAN_PRESET', wish)
     assert helpers.choose_preset(PRESETS) == expected
@@ -1158,7 +1387,7 @@ def test_preset_of_the_machine(monkeypatch):
     for has_gpu, name in ((False, 'quick'), (True, 'full')):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
         monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'a GPU')
-        assert helpers.choose_preset(PRESETS)['name'] == name
+        assert helpers.choose_preset(PRESETS) == PRESETS[name]
 
 
 @pytest.mark.parametrize('wish, message', [
@@ -1227,7 +1456,7 @@ FAULTS = [
     ('init of D never applied', edits(('    D.apply(weights_init_normal)\n', '')), test_build_network),
     ('real images never scaled', edits(('real = scale(images.to(where))', 'real = images.to(where)')), test_train),
     ('scale for symmetric ranges only', edits(('x * (high - low) + low', 'x * 2 * high - high')), test_scale),
-    ('fixed_z drawn anew each epoch', edits(('run.fixed_z', "torch.randn(16, sizes['z_size'])")), test_train),
+    ('fixed_z drawn anew each epoch', edits(('run.fixed_z', "torch.randn(16, arguments['z_size'])")), test_train),
     ('samples keep their graph', edits((GRAPH, 'def generate')), test_generate),
     ('no detach', edits(('D(fake.detach())', 'D(fake)'), ('d_loss.backward()', 'd_loss.backward(retain_graph=True)')),
      test_train_step),
@@ -1260,8 +1489,12 @@ FAULTS = [
     ('Adam without beta1', edits(('d_optimizer = optim.Adam(D.parameters(), lr, (beta1, beta2)',
                                   'd_optimizer = optim.Adam(D.parameters(), lr, (0.9, beta2)')), test_make_optimizers),
     ("G's optimizer holds D", edits(('optim.Adam(G.parameters()', 'optim.Adam(D.parameters()')), test_make_optimizers),
-    ("D's gradient from G's step", edits(('    D.requires_grad_(False) ', '    # D.requires_grad_(False) ')), test_train_step),
-    ('D stays frozen', edits(('    D.requires_grad_(True)\n', '')), test_train_step),
+    ("D's gradient from G's step", edits(('g_loss.backward(inputs=list(G.parameters()))', 'g_loss.backward()')),
+     test_train_step),
+    ('every image mirrored', edits(('device=x.device) < 0.5', 'device=x.device) < 1.5')), test_random_flip),
+    ('mirrored upside down', edits(('x.flip(3)', 'x.flip(2)')), test_random_flip),
+    ('one coin for the batch', edits(('torch.rand(len(x), 1, 1, 1, device', 'torch.rand(1, 1, 1, 1, device')), test_random_flip),
+    ('never mirrored', edits(('real = random_flip(real) if flip else real', 'real = real')), test_mirrors_when_asked),
     ('saturating loss', edits(('g_loss = real_loss(D(fake))', 'g_loss = -fake_loss(D(fake))')), test_train_step),
     ('gradients of D add up', edits(('d_optimizer.zero_grad()', 'pass')), test_train_step),
     ('smoothing forgotten', edits(('real_loss(D_real, smooth)', 'real_loss(D_real)')), test_train_step),
@@ -1270,14 +1503,14 @@ FAULTS = [
     ('average the wrong way round', edits(('average.lerp_(current, 1 - decay)', 'average.lerp_(current, decay)')),
      test_update_average),
     ('G left in eval mode', edits(('    G.train(training)\n', '')), test_generate),
-    ('noise drawn once', edits(("z = torch.randn(len(real), sizes['z_size'], device=where)",
+    ('noise drawn once', edits(("z = torch.randn(len(real), arguments['z_size'], device=where)",
                                 'z = fixed_z[:len(real)].to(where)')), test_train),
     ('uniform noise', edits(('z = torch.randn(len(real),', 'z = torch.rand(len(real),')), test_train),
     ('losses swapped', edits(('losses.append((d_loss, g_loss))', 'losses.append((g_loss, d_loss))')), test_train),
     ('line at every batch', edits(('if batch_i % print_every == 0', 'if True')), test_train),
     ('straight walk', edits(('    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)',
                              '    return (1 - t) * start + t * end')), test_slerp),
-    ('loader does not shuffle', edits(('shuffle=True, collate_fn=faces.collate)', 'collate_fn=faces.collate)')),
+    ('loader does not shuffle', edits(('shuffle=True, collate_fn=images.collate)', 'collate_fn=images.collate)')),
      test_get_dataloader),
     ('loader gives bytes', breaks(helpers.ImageDataset, '__getitem__', lambda s, i: (s.images[i].float(), s.labels[i])),
      test_get_dataloader),
@@ -1319,6 +1552,18 @@ def test_definitions_have_no_side_effect(notebook, capsys):
     assert all(callable(getattr(notebook, name)) for name in PARTS)
     assert not any(hasattr(notebook, name) for name in ('celeba_train_loader', 'D', 'G', 'losses', 'config'))
     assert set(notebook.PRESETS) == {'smoke', 'quick', 'classic', 'full'}
+
+
+def test_configuration_is_the_parameters_cell(notebook):
+    """Every name set in the parameters cell but the preset is kept in the checkpoints, none twice, each with a reason."""
+    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+    cell, = [source_of(cell) for cell in cells if 'parameters' in cell['metadata'].get('tags', [])]
+    assigned = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+    names = [leaf.id for node in assigned for target in node.targets for leaf in ast.walk(target)
+             if isinstance(leaf, ast.Name)]
+    assert sorted(names) == sorted(notebook.PARAMETERS + ['preset', 'PRESETS'])
+    assert all('#' in cell.splitlines()[node.lineno - 1] for node in assigned)
+    assert len(set(names)) == len(names)
 
 
 def source_of(cell):

@@ -2,7 +2,7 @@
 
     python experiments/pictures.py [FOLDER]
 
-Writes faces.png (the last fixed-noise grid), curves.png, epochs.png, training.webp, and training.csv, a row an epoch.
+Writes faces.png (the last fixed-noise grid), curves.png, epochs.png, training.png, and training.csv, a row an epoch.
 """
 import csv
 import sys
@@ -29,7 +29,7 @@ def main(folder='.'):
                        ('epochs', lambda: helpers.show_epochs(samples, n_faces=8))):
         draw()
         plt.savefig(assets / f'{name}.png', dpi=80, bbox_inches='tight')
-    (assets / 'training.webp').write_bytes(helpers.film(samples))
+    (assets / 'training.png').write_bytes(helpers.film(samples))
     with open(assets / 'training.csv', 'w', newline='') as file:
         table = csv.writer(file)
         config = saved['config']
