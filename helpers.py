@@ -312,7 +312,7 @@ def _read_cache(homes, name):
                 print(f'Read {len(images):,} decoded images from the cache in {time.time() - started:.2f} s')
                 return images
             fault = 'its checksum is another'
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:                   # a damaged file can raise anything
             fault = error
         print(f'Cache {path.name} is damaged ({fault}): decoding anew')
 
@@ -577,7 +577,7 @@ class _DisplayArea:
 # ------------------------------------------------------------------------------------------------------ files
 
 CHECKPOINTS = 'checkpoints_gan'
-SATURATED, COLLAPSED = .97, .05                      # D(x) - D(G(z)) over an epoch; spread of the grid's pixels
+SATURATED, COLLAPSED, YOUNG = .97, .05, 1000         # D(x) - D(G(z)); spread of the grid's pixels; steps before that
 SAMPLES = 'train_samples.pkl'
 SAMPLES_LIMIT = 2 ** 26                              # numbers in one epoch's grid: 1,365 images of 128x128
 
@@ -804,9 +804,9 @@ class Run:
         self.say(f'epoch {self.epoch:4d}/{self.n_epochs:4d} | d_loss {d_loss:6.3f} | g_loss {g_loss:6.3f} | '
                  f'D(x) {d_real:.2f} | D(G(z)) {d_fake:.2f} | {self.images_seen / self.seconds:8,.0f} images/s | '
                  f'{left // 60:3d}:{left % 60:02d} left')
-        if d_real - d_fake > SATURATED:
+        if self.n_steps >= YOUNG and d_real - d_fake > SATURATED:
             self.say('  Warning: D tells real from fake almost every time; G has little left to learn from.')
-        if samples.std(0).mean() < COLLAPSED:
+        if self.n_steps >= YOUNG and samples.std(0).mean() < COLLAPSED:
             self.say('  Warning: the sixteen samples are nearly one and the same: G has collapsed.')
         self.save()
 
