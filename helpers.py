@@ -733,7 +733,7 @@ class Run:
         self.rescued, self.saved, self.unsaved, self.bar = False, 0, None, None
         if any(self.folder.glob('*.pt')):
             self._resume_or_set_aside(resume)
-        self.good = self._state()                    # what to go back to when numbers go bad
+        self._remember()
 
     def __enter__(self):
         """From here on the end of a process (SIGTERM) is an interrupt like Ctrl-C: train ends, nothing is lost."""
@@ -812,12 +812,13 @@ class Run:
 
     def save(self):
         """Write latest.pt (the one before it becomes previous.pt), losses.npz and train_samples.pkl, each whole."""
-        self.good = self._state()
+        self._remember()
         d_loss, g_loss, d_real, d_fake = torch.cat(self.history).T.numpy()
         per_epoch = [len(steps) for steps in self.history]
         try:
             self.folder.mkdir(exist_ok=True)
-            write_atomically(self.folder / 'latest.pt', lambda file: file.write(self.good), self.folder / 'previous.pt')
+            write_atomically(self.folder / 'latest.pt', lambda file: torch.save(self._state(), file),
+                             keep=self.folder / 'previous.pt')
             write_atomically(self.folder / 'losses.npz', lambda file: np.savez(
                 file, d_loss=d_loss, g_loss=g_loss, d_real=d_real, d_fake=d_fake, per_epoch=per_epoch))
             save_samples(self.samples)
@@ -830,12 +831,15 @@ class Run:
         self.unsaved, self.saved = None, self.epoch
 
     def _state(self):
-        """All of the run in the bytes of a checkpoint."""
+        """All of the run: what a checkpoint holds."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {name: getattr(self, name) for name in self.STATE} | dict(random_state=random_state())
+        return state | {name: getattr(self, name) for name in self.STATE} | dict(random_state=random_state())
+
+    def _remember(self):
+        """Keep a copy, but for the grids, to go back to when numbers go bad."""
         file = io.BytesIO()
-        torch.save(state, file)
-        return file.getvalue()
+        torch.save(self._state() | dict(samples=None), file)
+        self.good = file.getvalue()
 
     def _restore(self, state):
         for name in self.STATE[1:]:                  # the configuration is today's
@@ -851,12 +855,12 @@ class Run:
         if self.rescued or not self.rescue:
             raise FloatingPointError(f'{message}. Epoch {self.epoch} is kept in {self.folder}/. Try a lower lr, or '
                                      f'smooth = True; look for images that are all of one colour.')
-        self._restore(torch.load(io.BytesIO(self.good), weights_only=True))
+        self._restore(torch.load(io.BytesIO(self.good), weights_only=True) | dict(samples=self.samples))
         self.rescued = True
         for part in self.parts.values():
             for group in getattr(part, 'param_groups', ()):
                 group['lr'] *= self.rescue
-        self.good = self._state()
+        self._remember()
         self.say(f'  {message}: back to the end of epoch {self.epoch}, learning rates x {self.rescue}.')
 
     def _what_fits(self):
