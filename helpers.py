@@ -1,16 +1,18 @@
 """The mechanics behind dcgan_faces.ipynb: what a reader need not see to understand a DCGAN.
 
 Definitions  load_definitions
-Set-up       choose_preset, configuration, versions
-Data         load_images, ImageDataset, drawn_faces, decode_folder, unpack, download
+Set-up       choose_preset, check_choice, check_whole, device_name, versions
+Data         load_images: find_faces, download, unpack, decode_folder, load_svhn, drawn_faces; ImageDataset
 Files        write_atomically, save_samples, load_samples, load_checkpoint, load_history
 Running      Run
-Pictures     show_grid, show_epochs, animate, plot_losses, show_beside
+Pictures     to_array, show_grid, show_epochs, show_beside, film, plot_losses
 """
 import ast
 import collections
+import contextlib
 import difflib
 import hashlib
+import http.client
 import io
 import itertools
 import json
@@ -91,6 +93,7 @@ def choose_preset(presets):
             preset[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise ValueError(f'DCGAN_PRESET: found {change!r}, expected a change like n_epochs=25') from None
+        check_whole(**{key: 1 if preset[key] is None else preset[key]})
     print(f'Preset {" ".join([name, *changes])!r} on {device_name()}')
     return preset
 
@@ -162,7 +165,7 @@ def load_images(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=N
     folder = find_faces(data_dir) if dataset == 'faces' else None
     labels = None
     if folder:
-        images, source = decode_folder(folder, image_size, max_images), f'{folder.name}/'
+        images, source = decode_folder(folder, image_size, max_images), f'{folder.absolute().name}/'
     elif dataset == 'svhn':
         (images, labels), source = load_svhn(image_size, max_images), 'SVHN, the street-view house numbers'
     else:
@@ -208,23 +211,30 @@ def download(url, path):
     """
     part, started = Path(f'{path}.part'), time.time()
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
-    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
-        have = have if reply.status == 206 else 0    # 200: this server starts again from the first byte
-        total = have + int(reply.headers.get('Content-Length', 0))
-        with open(part, 'ab' if have else 'wb') as file, _bar(total, 'B', initial=have, unit_scale=True) as bar:
-            while chunk := reply.read1(2 ** 20):
-                bar.update(file.write(chunk))
-                seconds = time.time() - started
-                if seconds > PATIENCE and (file.tell() - have) / seconds < SLOWEST:
-                    raise OSError(f'{url} sends less than {SLOWEST:,} bytes a second; run again to go on')
-    size = part.stat().st_size
-    if size < total:
-        raise OSError(f'the download broke off after {size:,} of {total:,} bytes; run again to go on')
-    if not zipfile.is_zipfile(part):
-        part.unlink()
-        raise OSError(f'{url} sent something that is no zip archive')
-    os.replace(part, path)
+    try:
+        request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+            have = have if reply.status == 206 else 0            # 200: this server starts again from the first byte
+            total = have + int(reply.headers.get('Content-Length', 0))
+            with open(part, 'ab' if have else 'wb') as file, _bar(total, 'B', initial=have, unit_scale=True) as bar:
+                while chunk := reply.read1(2 ** 20):
+                    bar.update(file.write(chunk))
+                    seconds = time.time() - started
+                    if seconds > PATIENCE and (file.tell() - have) / seconds < SLOWEST:
+                        raise OSError(f'{url} sends less than {SLOWEST:,} bytes a second; run again to go on')
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        total = have                                 # 416: there is nothing after the part; it is whole, or not ours
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f'{url}: {error!r}') from error
+    if part.stat().st_size < total:
+        raise OSError(f'the download broke off after {part.stat().st_size:,} of {total:,} bytes; run again to go on')
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(part) as archive:
+        if archive.testzip() is None:
+            return os.replace(part, path)
+    part.unlink()
+    raise OSError(f'{url} sent no zip archive, or a damaged one')
 
 
 def unpack(archive, folder):
@@ -247,6 +257,7 @@ def unpack(archive, folder):
                 opened.extract(member, new)
             inner = Path(new) / folder.name
             os.replace(inner if inner.is_dir() else new, folder)
+            folder.chmod(0o755)                      # temporary folders are their owner's alone
             os.makedirs(new, exist_ok=True)          # TemporaryDirectory removes what is left of it
     except (zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError, zlib.error) as error:
         raise OSError(f'{archive} cannot be unpacked: {error}. Delete it and run again to fetch it anew.') from error
@@ -295,21 +306,23 @@ def decode_folder(folder, image_size, max_images=None):
                          f'{size / 1e9:.1f} GB, and {IMAGES_LIMIT / 1e9:.1f} GB are allowed. Set max_images.')
     homes = [Path(folder) / CACHE_DIR, Path(CACHE_DIR)]
     name = f'{image_size}px-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}'
+    started = time.time()
     images = _read_cache(homes, name)
-    if images is None:
-        images = _decode_all(folder, [path for path, *_ in listing], image_size)
-        _write_cache(homes, name, images)
+    if images is not None:
+        print(f'Read {len(images):,} images, decoded from {len(listing):,} files, in {time.time() - started:.2f} s')
+    else:
+        images, faults = _decode_all(folder, [path for path, *_ in listing], image_size)
+        if not any(isinstance(fault, MemoryError) or getattr(fault, 'errno', None) for fault in faults):
+            _write_cache(homes, name, images)        # else a disk or a right was at fault, and may be better next time
     return torch.from_numpy(images)
 
 
 def _read_cache(homes, name):
     """The array of the cache file called name in one of the homes; None where there is none, or it is damaged."""
-    started = time.time()
     for path in [path for home in homes for path in home.glob(f'{name}-*.npy')]:
         try:
             images = np.load(path, mmap_mode='c')
             if path.stem == f'{name}-{zlib.crc32(images):08x}':
-                print(f'Read {len(images):,} decoded images from the cache in {time.time() - started:.2f} s')
                 return images
             fault = 'its checksum is another'
         except Exception as error:                   # a damaged file can raise anything
@@ -318,12 +331,12 @@ def _read_cache(homes, name):
 
 
 def _write_cache(homes, name, images):
-    """Keep images in the first of the homes that takes them; caches of the same size of image make room."""
+    """Keep images in the first of the homes that takes them; beside the images, those of an earlier state make room."""
     for home in homes:
         try:
             home.mkdir(exist_ok=True)
-            for stale in home.glob(f'{name.split("-")[0]}-*.npy'):
-                stale.unlink()
+            for stale in homes[0].glob(f'{name.split("-")[0]}-*.npy'):
+                stale.unlink(missing_ok=True)
             return write_atomically(home / f'{name}-{zlib.crc32(images):08x}.npy', lambda file: np.save(file, images))
         except OSError as error:
             print(f'No cache in {home.parent.name or "."}/: {error.strerror}')
@@ -354,7 +367,7 @@ def _decode_all(folder, paths, image_size):
         raise ValueError(f'{str(folder)!r}: none of its {len(paths):,} files can be read as an image')
     seconds = time.time() - started
     print(f'Decoded {len(images):,} images in {seconds:.1f} s ({len(paths) / seconds:,.0f} images/s)')
-    return images
+    return images, list(faults.values())
 
 
 def decode_image(path, size):
@@ -577,9 +590,7 @@ class _DisplayArea:
 # ------------------------------------------------------------------------------------------------------ files
 
 CHECKPOINTS = 'checkpoints_gan'
-SATURATED, COLLAPSED, YOUNG = .97, .05, 1000         # D(x) - D(G(z)); spread of the grid's pixels; steps before that
 SAMPLES = 'train_samples.pkl'
-SAMPLES_LIMIT = 2 ** 26                              # numbers in one epoch's grid: 1,365 images of 128x128
 
 
 def write_atomically(path, write, keep=None):
@@ -616,9 +627,10 @@ def load_samples(path=SAMPLES):
     try:
         with open(path, 'rb') as file:
             epochs = _TensorUnpickler(file).load()
+        if not all(isinstance(epoch, (torch.Tensor, np.ndarray)) and epoch.ndim == 4 and epoch.shape[1] == 3
+                   and math.prod(epoch.shape) <= os.path.getsize(path) for epoch in epochs):
+            raise ValueError('something else, or more numbers than the file has bytes')
         epochs = [torch.as_tensor(epoch) for epoch in epochs]
-        if not all(epoch.ndim == 4 and epoch.shape[1] == 3 and epoch.numel() <= SAMPLES_LIMIT for epoch in epochs):
-            raise ValueError(f'tensors of the shapes {[tuple(epoch.shape) for epoch in epochs][:3]}')
         return [epoch.detach().to('cpu', torch.float32).contiguous() for epoch in epochs]
     except OSError:
         raise
@@ -636,7 +648,16 @@ class _TensorUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f'the name {module}.{name}, which is no part of a tensor') from None
 
 
+def _tensor(storage, offset, size, stride, *rest):
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    if min(offset, *size, *stride) < 0 or last >= max(1, storage._size()):    # torch would enlarge the storage
+        raise pickle.UnpicklingError('a tensor that leads outside its storage')
+    return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, *rest)
+
+
 def _storage(data):
+    if data[:2] == b'PK':                            # a zip archive could unpack to more than the file holds
+        raise pickle.UnpicklingError('a storage that is packed')
     return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
 
 
@@ -645,7 +666,7 @@ def _empty_array(kind, shape, code):
 
 
 _ALLOWED = {
-    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
     ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
     ('torch.storage', '_load_from_bytes'): _storage,
     ('collections', 'OrderedDict'): collections.OrderedDict,
@@ -668,14 +689,15 @@ def load_checkpoint(folder=CHECKPOINTS):
             with zipfile.ZipFile(path) as parts:     # checksums first, and no part may be larger than the file
                 if parts.testzip() or sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
                     raise zipfile.BadZipFile('a checksum or a size is wrong')
-            state = torch.load(path, map_location='cpu', weights_only=True)
+            state = _load(path)
             missing = set(Run.STATE) - set(state)
             if missing:
                 raise KeyError(f'no {", ".join(sorted(missing))} in it')
         except FileNotFoundError:
             continue
         except Exception as error:                   # a hostile or damaged file can raise anything
-            faults.append(f'{path} is damaged or no checkpoint of this notebook ({error})')
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            faults.append(f'{path} is damaged or no checkpoint of this notebook ({reason:.150})')
             continue
         if faults:
             print(f'{faults[0]}: going on from {path}, epoch {state["epoch"]}')
@@ -685,13 +707,25 @@ def load_checkpoint(folder=CHECKPOINTS):
     raise FileNotFoundError(f'{Path(folder) / "latest.pt"} does not exist: train first, or name the folder of a run')
 
 
+def _load(file):
+    """A checkpoint, on the CPU: tensors, containers and plain values, NumPy's among them; all else is refused."""
+    scalars = [np._core.multiarray.scalar, np.dtype, *(type(np.dtype(code)) for code in '?bhilqBHILQefd')]
+    with torch.serialization.safe_globals(scalars):
+        return torch.load(file, map_location='cpu', weights_only=True)
+
+
 def load_history(folder=CHECKPOINTS):
     """The losses of every batch so far: a dict of float32 arrays d_loss, g_loss, d_real, d_fake, and per_epoch."""
-    with np.load(Path(folder) / 'losses.npz') as arrays:
+    path = Path(folder) / 'losses.npz'
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist: train for at least one epoch first')
+    with np.load(path) as arrays:
         return dict(arrays)
 
 
 # ---------------------------------------------------------------------------------------------------- running
+
+SATURATED, COLLAPSED, YOUNG = .97, .05, 1000         # D(x) - D(G(z)); spread of the grid's pixels; steps before that
 
 
 def random_state():
@@ -731,7 +765,7 @@ class Run:
         self.epoch, self.n_steps, self.images_seen, self.seconds = 0, 0, 0, 0.0
         self.losses, self.samples, self.lines, self.history = [], [], [], []
         self.rescued, self.saved, self.unsaved, self.bar = False, 0, None, None
-        if any(self.folder.glob('*.pt')):
+        if any(self.folder.glob('*.pt')) or Path(SAMPLES).exists():
             self._resume_or_set_aside(resume)
         self._remember()
 
@@ -750,8 +784,8 @@ class Run:
         if self.unsaved:
             print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train again.')
         if kind is KeyboardInterrupt:
-            print(f'Interrupted in epoch {self.epoch + 1}. Kept: all up to epoch {self.epoch}, in {self.folder}/ and '
-                  f'{SAMPLES}. Run this cell again to go on.')
+            print(f'Interrupted in epoch {self.epoch + 1}. On disk: all up to the end of epoch {self.saved}. '
+                  f'Run this cell again to go on.')
             return True
         if kind and (issubclass(kind, MemoryError) or 'out of memory' in str(error) or 'allocate memory' in str(error)):
             raise MemoryError(self._what_fits()) from error
@@ -763,11 +797,13 @@ class Run:
         if self.epoch >= n_epochs:
             self.say(f'All {n_epochs} epochs are done; to train further, raise n_epochs.', keep=False)
         while self.epoch < n_epochs:
-            self.steps, self.started = [], time.time()
+            self.steps, self.started = [], time.perf_counter()
             yield self.epoch + 1
 
     def batches(self, loader):
         """Yield (number, images) for each batch of the loader, moving the progress bar; stop when losses go bad."""
+        if not len(loader):
+            raise ValueError('The loader gives no batch: there are fewer images than batch_size, and it drops the rest.')
         if self.bar is None:
             self.bar = _bar((self.n_epochs - self.epoch) * len(loader), ' batches', desc='Training')
         for number, (images, *_) in enumerate(loader):
@@ -796,7 +832,7 @@ class Run:
         weights = [value for network in networks for value in network.state_dict().values()]
         if not all(values.isfinite().all() for values in (steps, samples, *weights)):
             return self._go_back(steps)
-        self.seconds, self.epoch = self.seconds + time.time() - self.started, self.epoch + 1
+        self.seconds, self.epoch = self.seconds + time.perf_counter() - self.started, self.epoch + 1
         self.history.append(steps)
         self.samples.append(samples)
         d_loss, g_loss, d_real, d_fake = steps.mean(0).tolist()
@@ -855,7 +891,7 @@ class Run:
         if self.rescued or not self.rescue:
             raise FloatingPointError(f'{message}. Epoch {self.epoch} is kept in {self.folder}/. Try a lower lr, or '
                                      f'smooth = True; look for images that are all of one colour.')
-        self._restore(torch.load(io.BytesIO(self.good), weights_only=True) | dict(samples=self.samples))
+        self._restore(_load(io.BytesIO(self.good)) | dict(samples=self.samples))
         self.rescued = True
         for part in self.parts.values():
             for group in getattr(part, 'param_groups', ()):
@@ -880,7 +916,9 @@ class Run:
 
     def _resume_or_set_aside(self, resume):
         why = 'resume is off'
-        if resume:
+        if resume and not any(self.folder.glob('*.pt')):
+            why = f'{SAMPLES} came without a checkpoint'
+        elif resume:
             state = load_checkpoint(self.folder)
             changed = [name for name in {**self.config, **state['config']} if name not in self.MAY_CHANGE
                        and self.config.get(name) != state['config'].get(name)]
@@ -889,11 +927,13 @@ class Run:
                 self.saved = self.epoch
                 print('\n'.join(self.lines))
                 print(f'Continuing {self.folder}/ after epoch {self.epoch} ({self.images_seen:,} images seen).')
-                return
+                return self.save()                   # makes good what a crash between two files has left undone
             why = 'it differs in ' + ', '.join(sorted(changed))
         numbered = (Path(f'{self.folder}-{number}') for number in itertools.count(1))
         aside = next(path for path in numbered if not path.exists())
-        os.rename(self.folder, aside)
+        if self.folder.exists():
+            os.rename(self.folder, aside)
+        aside.mkdir(exist_ok=True)
         if Path(SAMPLES).exists():
             os.rename(SAMPLES, aside / SAMPLES)
         print(f'An earlier run is kept in {aside}/ ({why}); this one starts afresh.')
@@ -961,7 +1001,8 @@ def plot_losses(history):
         axes.plot(epochs[window - 1:], smoothed, color=colour, label=label)
     losses.axhline(math.log(4), color=D_COLOUR, linestyle='--', linewidth=1, label='log 4: D guesses')
     losses.axhline(math.log(2), color=G_COLOUR, linestyle='--', linewidth=1, label='log 2: D guesses')
-    losses.set_ylim(0, 1.1 * max(np.quantile(history[name], .995) for name in ('d_loss', 'g_loss')))
+    both = np.concatenate([history['d_loss'], history['g_loss']])
+    losses.set_ylim(0, 1.1 * np.quantile(both[np.isfinite(both)], .995))
     answers.axhline(.5, color='grey', linestyle='--', linewidth=1, label='1/2: D guesses')
     answers.set_ylim(0, 1)
     for axes in (losses, answers):

@@ -129,6 +129,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL'):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('no_proxy', '*')
     return tmp_path
 
 
@@ -192,7 +193,7 @@ def test_generator(Generator):
 def test_get_dataloader(get_dataloader):
     """Shape, type, range, length, order and contents of the batches of a folder of ten images."""
     with empty_folder() as here:
-        paths = write_images(here / 'faces', 10)
+        paths = write_images(here / 'faces' / 'celeba', 10)   # in a folder of its own, as torchvision's ImageFolder wants
         for image_size in (32, 64):
             loader = get_dataloader(4, image_size=image_size, data_dir='faces')
             parameters = dict(batch_size=4, image_size=image_size, images=10)
@@ -593,7 +594,7 @@ def test_interrupt_keeps_finished_epochs(notebook, folder, capsys):
     names['celeba_train_loader'] = Interrupted(faces, 4, shuffle=True, collate_fn=faces.collate)
     with global_names(notebook.train, **names):
         losses = notebook.train(D, G, 4, 1, flip=True, ema_decay=.9)
-    assert len(losses) == 7 and 'Interrupted in epoch 3' in capsys.readouterr().out
+    assert len(losses) == 7 and 'Interrupted in epoch 3. On disk: all up to the end of epoch 2' in capsys.readouterr().out
     assert helpers.load_checkpoint()['epoch'] == 2 and len(helpers.load_samples()) == 2
     expect_same_run(whole, run_training(notebook, 4, resume=True))
 
@@ -619,6 +620,37 @@ def test_earlier_run_is_set_aside(notebook, folder, capsys, resume, config, why)
         assert len(helpers.load_samples(Path(kept) / 'train_samples.pkl')) in (1, 2)
         resume, config, why = False, {'lr': 1}, 'resume is off'
     assert Path('checkpoints_gan-1/latest.pt').read_bytes() == before
+
+
+def test_samples_without_a_run_are_set_aside(notebook, folder, capsys):
+    """A train_samples.pkl that somebody already has is kept, whether resuming or not."""
+    for number, resume in ((1, False), (2, True)):
+        Path('train_samples.pkl').write_bytes(b'fifty epochs of mine')
+        shutil.rmtree('checkpoints_gan', ignore_errors=True)
+        run_training(notebook, 1, resume=resume)
+        assert Path(f'checkpoints_gan-{number}/train_samples.pkl').read_bytes() == b'fifty epochs of mine'
+
+
+def test_finished_run_mends_its_files(notebook, folder):
+    """Samples or losses that are missing or damaged are written again from the checkpoint."""
+    whole = run_training(notebook, 2)
+    Path('train_samples.pkl').unlink()
+    Path('checkpoints_gan/losses.npz').write_bytes(b'damaged')
+    expect_same_run(whole, run_training(notebook, 2, resume=True))
+
+
+def test_numpy_numbers_in_the_configuration(notebook, folder):
+    """A run configured with NumPy's numbers is saved and resumed like any other."""
+    config = dict(lr=np.float64(2e-4), n=np.int64(3), resume=np.True_)
+    run_training(notebook, 1, config=config)
+    assert run_training(notebook, 2, resume=True, config=config)['epoch'] == 2
+
+
+def test_curves_of_a_run_that_went_bad():
+    import matplotlib.pyplot as plt
+    history = {name: np.array([1, .5, math.nan, math.inf]) for name in ('d_loss', 'g_loss', 'd_real', 'd_fake')}
+    helpers.plot_losses(history | dict(per_epoch=np.array([2, 2])))
+    plt.close()
 
 
 def test_checkpoint_holds_the_run(notebook, folder):
@@ -1025,6 +1057,14 @@ def hostile(name):
             'an object of its own': lambda: pickle.dumps([PublicG(2, 2)]),
             'an array larger than memory': lambda: pickle.dumps(Calls(np.ndarray, (1 << 40,))),
             'a picture larger than memory': lambda: pickle.dumps([torch.zeros(1).expand(16, 3, 1 << 18, 1 << 18)]),
+            'an array of 0.8 GB': lambda: pickle.dumps([Calls(np.ndarray, (800_000_000,))]),
+            'lists in lists': lambda: pickle.dumps(functools.reduce(lambda inner, _: [inner] * 10, range(12), [1.])),
+            'a tensor outside its storage': lambda: pickle.dumps([Calls(
+                torch._utils._rebuild_tensor_v2, torch.zeros(4).storage(), 10 ** 6, (1, 3, 1, 1), (1, 1, 1, 1), False, {})]),
+            'a storage that is packed': lambda: packed_storage(),
+            'letters': lambda: pickle.dumps('abc'),
+            'a dict': lambda: pickle.dumps({0: IMAGES}),
+            'one row of numbers': lambda: pickle.dumps([torch.zeros(5)]),
             'no images': lambda: pickle.dumps(['face'] * 16),
             'no list': lambda: pickle.dumps(3),
             'half a file': lambda: pickle.dumps([IMAGES])[:-1000],
@@ -1032,8 +1072,19 @@ def hostile(name):
             'text': lambda: b'epoch,loss\n1,2\n'}[name]()
 
 
-@pytest.mark.parametrize('name', ['os.system', 'exec', 'eval in a tuple', 'a storage that holds a call',
-                                  'getattr', 'an object of its own', 'an array larger than memory',
+def packed_storage():
+    """A megabyte of zeros in a few bytes, as a new torch file in place of the old kind of storage."""
+    file, squeezed = io.BytesIO(), io.BytesIO()
+    torch.save(torch.zeros(250_000).untyped_storage(), file)
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(squeezed, 'w', zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return pickle.dumps([Calls(torch.storage._load_from_bytes, squeezed.getvalue())])
+
+
+@pytest.mark.parametrize('name', ['os.system', 'exec', 'eval in a tuple', 'a storage that holds a call', 'an array of 0.8 GB',
+                                  'lists in lists', 'a tensor outside its storage', 'a storage that is packed', 'letters',
+                                  'a dict', 'one row of numbers', 'getattr', 'an object of its own', 'an array larger than memory',
                                   'a picture larger than memory', 'no images', 'no list', 'half a file', 'nothing', 'text'])
 def test_hostile_pickles_run_nothing(folder, name):
     Path('sent.pkl').write_bytes(hostile(name))
@@ -1146,6 +1197,22 @@ def test_cache_is_used_until_the_folder_changes(folder, monkeypatch, capsys):
     assert 'is damaged' in capsys.readouterr().out
 
 
+def test_faults_of_a_disk_are_not_cached(folder, monkeypatch):
+    """A file that could not be opened this time is tried again next time."""
+    write_images(folder / 'faces', 4)
+    decode = helpers.decode_image
+
+    def denied(path, size):
+        if path.endswith('3.jpg'):
+            raise PermissionError(13, 'Permission denied')
+        return decode(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(helpers, 'decode_image', denied)
+        assert len(load(data_dir='faces')) == 3
+    assert len(load(data_dir='faces')) == 4
+
+
 def test_cache_finds_another_place(folder):
     """Where the images' folder takes no cache, the current one does."""
     write_images(folder / 'faces', 3)
@@ -1210,7 +1277,7 @@ class Server:
                 if silent:
                     return stopped.wait(5)
                 first = int(asked[-1][6:-1]) if asked[-1] and ranges else 0
-                self.send_response(206 if first else status)
+                self.send_response(416 if first >= len(data) else 206 if first else status)
                 self.send_header('Content-Length', str(length or len(data) - first))
                 self.send_header('Location', self.path)
                 self.end_headers()
@@ -1250,6 +1317,20 @@ def test_download_resumes(folder, monkeypatch, capsys, ranges):
         assert len(load()) == 2
         assert server.asked == ['bytes=500-']
     assert Path('processed-celeba-small.zip').read_bytes() == data and not list(folder.glob('*.part'))
+
+
+def test_download_that_was_whole_already(folder, monkeypatch):
+    """Killed between the last byte and the new name: the part is taken; a part of something else is thrown away."""
+    data = small_archive(folder / 'there.zip').read_bytes()
+    with Server(data, status=200) as server:
+        monkeypatch.setenv('DCGAN_URL', server.url)
+        Path('processed-celeba-small.zip.part').write_bytes(data)
+        assert len(load()) == 2
+        shutil.rmtree('processed_celeba_small')
+        Path('processed-celeba-small.zip').unlink()
+        Path('processed-celeba-small.zip.part').write_bytes(b'x' * len(data))
+        assert len(load(max_images=5)) == 5 and not list(folder.glob('*.part'))
+        assert len(load()) == 2
 
 
 def test_celeba_itself_on_disk(folder, capsys):
@@ -1518,6 +1599,9 @@ BAD_INPUT = {   # name: (what is prepared, the error or None, what the message o
     'half a file': (served(data=b'PK' * 5000, breaks_after=500), None, 'broke off after 500 of 10,000 bytes'),
     'wrong length': (served(data=b'PK' * 5000, length=9), None, 'no zip archive'),
     'slow server': (served(data=b'PK' * 5000, pause=.02), None, 'sends less than 20,000 bytes a second'),
+    'no address': (call(lambda n: load(max_images=5), DCGAN_URL='nowhere'), None, 'unknown url type(.|\\n)*' + DRAWN),
+    'address with a space': (call(lambda n: load(max_images=5), DCGAN_URL='http://127.0.0.1:9/a b'), None,
+                             'InvalidURL(.|\\n)*' + DRAWN),
     'silent server': (served(silent=True), None, 'timed out(.|\n)*' + DRAWN),
     'redirects for ever': (served(302), None, 'infinite loop(.|\n)*' + DRAWN),
     'SVHN out of reach': (lambda f, m: unreachable_svhn(m, 'x') or (lambda n: load(dataset='svhn')), OSError,
@@ -1543,6 +1627,8 @@ BAD_INPUT = {   # name: (what is prepared, the error or None, what the message o
                        "found 'qiuck', expected one of 'smoke', 'quick', 'full'. Did you mean 'quick'?"),
     'unknown value of a preset': (call(lambda n: helpers.choose_preset(PRESETS), DCGAN_PRESET='quick epochs=3'), ValueError,
                                   "Did you mean 'n_epochs'?"),
+    'value out of range': (call(lambda n: helpers.choose_preset(PRESETS), DCGAN_PRESET='quick n_epochs=-1'), ValueError,
+                           'n_epochs: found -1'),
     'value that is no number': (call(lambda n: helpers.choose_preset(PRESETS), DCGAN_PRESET='quick n_epochs=many'),
                                 ValueError, 'n_epochs=25'),
 }
