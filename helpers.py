@@ -354,7 +354,7 @@ def _decode_all(folder, paths, image_size):
             except Exception as error:               # whatever is wrong with a file: it is named below
                 faults[number] = error
 
-    with ThreadPoolExecutor() as pool:               # the decoders leave Python's lock, so threads do
+    with ThreadPoolExecutor(os.cpu_count()) as pool:             # the decoders leave Python's lock, so threads do
         list(_bar(pool.map(decode_some, range(0, len(paths), 64)), 'x64 images', len(paths) // 64, desc='Decoding'))
     if faults:
         names = ', '.join(f'{paths[number]} ({type(faults[number]).__name__})' for number in sorted(faults)[:5])
@@ -380,7 +380,7 @@ def decode_image(path, size):
             box = CELEBA_CROP
         else:
             image.draft('RGB', (2 * size, 2 * size))             # large JPEGs are decoded at half, a quarter, an eighth
-            image = ImageOps.exif_transpose(image)
+            image = ImageOps.exif_transpose(image) if 'exif' in image.info else image
             width, height = image.size
             side = min(width, height)
             left, top = (width - side) // 2, (height - side) // 2
@@ -820,7 +820,7 @@ class Run:
         self.n_steps += 1
 
     def say(self, line, keep=True):
-        """Print a line above the progress bar, and keep it for when the run is resumed."""
+        """Print a line above the progress bar; keep it, or not, to be shown again when the run is resumed."""
         tqdm.write(line, file=sys.stdout)
         if keep:
             self.lines.append(line)
