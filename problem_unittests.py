@@ -850,13 +850,18 @@ for crash in range(int(sys.argv[2])):
     child = os.fork()
     if child == 0:
         write = helpers.write_atomically
-        def announced(*arguments):
-            write(*arguments)
+        def announced(*arguments, **options):
+            write(*arguments, **options)
             os.write(done, b'.')
         helpers.write_atomically = announced
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        tests.run_training(notebook, 10_000, resume=True)
-    os.read(ready, 1)                                  # the first file is written: from here on any instant will do
+        try:
+            tests.run_training(notebook, 10_000, resume=True)
+        finally:
+            os._exit(1)
+    os.close(done)
+    assert os.read(ready, 1), 'the training ended by itself'   # a file is written: from here on any instant will do
+    os.close(ready)
     time.sleep(random.uniform(0, .08))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -870,7 +875,7 @@ print(f'{sys.argv[2]} crashes, {in_writing} of them while a file was written, {r
 
 
 def crash(folder, times):
-    done = subprocess.run([sys.executable, '-c', CRASHES, str(HERE), str(times)], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', CRASHES, str(HERE), str(times)], cwd=folder, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
