@@ -1,8 +1,8 @@
 """Measure what the README states, on the machine at hand, into assets/measured.csv (rows of other machines are kept).
 
-    python experiments/measure.py [--folder FOLDER_OF_IMAGES] [--no-notebook]
+    python experiments/measure.py [--folder FOLDER_OF_IMAGES] [--no-commands]
 
-Takes about ten minutes on two cores, most of them for one run of the notebook in the machine's own preset.
+Takes about ten minutes on two cores, most of them for runs of the whole notebook in the machine's own preset.
 """
 import argparse
 import csv
@@ -79,26 +79,36 @@ def training_rows(notebook):
         yield f'training step, preset {name}: {size}x{size}, conv_dim {width}, batch {batch}', rates, 'images/s', steps * batch
 
 
-def notebook_rows():
-    """The whole notebook without data or network, as the README's first command runs it after installation."""
-    with tempfile.TemporaryDirectory() as clone:
-        for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
-            shutil.copy(HERE / name, clone)
-        shutil.copytree(HERE / 'assets', Path(clone) / 'assets')
-        started = time.time()
-        subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'notebook', '--execute', '--inplace', 'dcgan_faces.ipynb'],
-                       cwd=clone, check=True, env=dict(os.environ, DCGAN_DATA='drawn', DCGAN_PRESET=''))
-        seconds = time.time() - started
-        seen = helpers.load_checkpoint(Path(clone) / 'checkpoints_gan')['images_seen']
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
-    yield "the whole notebook on drawn faces, this machine's own preset", [seconds], 's', seen
-    yield 'peak memory of that run', [peak], 'GiB', seen
+def command_rows(folder):
+    """The README's commands, installation apart: the notebook on drawn faces and on a folder, and the tests."""
+    for data, of in (('drawn', 'on drawn faces'), (folder, 'on a folder of real faces')):
+        if not data:
+            continue
+        with tempfile.TemporaryDirectory() as clone:
+            for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
+                shutil.copy(HERE / name, clone)
+            if data == folder:
+                os.symlink(Path(folder).resolve(), Path(clone) / 'faces')
+                data = 'faces'
+            seconds = timed(['-m', 'nbconvert', '--to', 'notebook', '--execute', '--inplace', 'dcgan_faces.ipynb'],
+                            cwd=clone, env=dict(os.environ, DCGAN_DATA=data, DCGAN_PRESET=''))
+            seen = helpers.load_checkpoint(Path(clone) / 'checkpoints_gan')['images_seen']
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
+        yield f"the whole notebook {of}, this machine's own preset", [seconds], 's', seen
+        yield f'peak memory of the run {of}', [peak], 'GiB', seen
+    yield 'the tests', [timed(['-m', 'pytest', '-q', 'problem_unittests.py'], cwd=HERE)], 's', 0
+
+
+def timed(command, **options):
+    started = time.time()
+    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, **options)
+    return time.time() - started
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--folder', help='a folder of images to decode; without it that part is left out')
-    parser.add_argument('--no-notebook', action='store_true', help='leave out the run of the whole notebook')
+    parser.add_argument('--no-commands', action='store_true', help='leave out whole runs of the notebook and the tests')
     arguments = parser.parse_args()
     notebook = helpers.load_definitions(HERE / 'dcgan_faces.ipynb')
     path = HERE / 'assets/measured.csv'
@@ -109,7 +119,7 @@ def main():
     processor = helpers.device_name()
     parts = [drawing_rows(), training_rows(notebook)]
     parts += [data_rows(arguments.folder)] if arguments.folder else []
-    parts += [] if arguments.no_notebook else [notebook_rows()]
+    parts += [] if arguments.no_commands else [command_rows(arguments.folder)]
     for part in parts:
         for what, values, unit, images in part:
             value = statistics.median(values)
