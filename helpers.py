@@ -213,7 +213,7 @@ def download(url, path):
     have = part.stat().st_size if part.exists() else 0
     try:
         request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
-        with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+        with _open(request) as reply:
             have = have if reply.status == 206 else 0            # 200: this server starts again from the first byte
             total = have + int(reply.headers.get('Content-Length', 0))
             with open(part, 'ab' if have else 'wb') as file, _bar(total, 'B', initial=have, unit_scale=True) as bar:
@@ -235,6 +235,17 @@ def download(url, path):
             return os.replace(part, path)
     part.unlink()
     raise OSError(f'{url} sent no zip archive, or a damaged one')
+
+
+def _open(request):
+    """urlopen that gives up in time, even where names are never resolved or one address after another is silent."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(urllib.request.urlopen, request, timeout=PATIENCE).result(2 * PATIENCE)
+    except TimeoutError as error:
+        raise OSError(f'{request.host} did not answer in {2 * PATIENCE} s') from error
+    finally:
+        pool.shutdown(wait=False)
 
 
 def unpack(archive, folder):

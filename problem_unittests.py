@@ -1497,6 +1497,15 @@ def served(status=200, data=b'<html>sorry</html>', **faults):
     return prepare
 
 
+def unresolved(folder, monkeypatch):
+    """The machine asks for the server's address, and nobody ever tells."""
+    import socket
+    monkeypatch.setattr(helpers, 'PATIENCE', .3)
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: time.sleep(2))
+    monkeypatch.setenv('DCGAN_URL', 'http://faces.example/faces.zip')
+    return lambda notebook: load(max_images=5)
+
+
 def call(action, **environment):
     """A row that needs no files."""
     def prepare(folder, monkeypatch):
@@ -1608,7 +1617,8 @@ BAD_INPUT = {   # name: (what is prepared, the error or None, what the message o
     'no address': (call(lambda n: load(max_images=5), DCGAN_URL='nowhere'), None, 'unknown url type(.|\\n)*' + DRAWN),
     'address with a space': (call(lambda n: load(max_images=5), DCGAN_URL='http://127.0.0.1:9/a b'), None,
                              'InvalidURL(.|\\n)*' + DRAWN),
-    'silent server': (served(silent=True), None, 'timed out(.|\n)*' + DRAWN),
+    'silent server': (served(silent=True), None, '(timed out|did not answer)(.|\n)*' + DRAWN),
+    'name that is never resolved': (unresolved, None, 'did not answer in 0.6 s(.|\n)*' + DRAWN),
     'redirects for ever': (served(302), None, 'infinite loop(.|\n)*' + DRAWN),
     'SVHN out of reach': (lambda f, m: unreachable_svhn(m, 'x') or (lambda n: load(dataset='svhn')), OSError,
                           'neither in data/ nor to be fetched .*DCGAN_DATA=drawn'),
