@@ -775,7 +775,7 @@ class Run:
         self.folder = Path(CHECKPOINTS)
         self.epoch, self.n_steps, self.images_seen, self.seconds = 0, 0, 0, 0.0
         self.losses, self.samples, self.lines, self.history = [], [], [], []
-        self.rescued, self.saved, self.unsaved, self.bar = False, 0, None, None
+        self.rescued, self.saved, self.unsaved, self.bar, self.shape = False, 0, None, None, None
         if any(self.folder.glob('*.pt')) or Path(SAMPLES).exists():
             self._resume_or_set_aside(resume)
         self._remember()
@@ -798,7 +798,7 @@ class Run:
             print(f'Interrupted in epoch {self.epoch + 1}. On disk: all up to the end of epoch {self.saved}. '
                   f'Run this cell again to go on.')
             return True
-        if kind and (issubclass(kind, MemoryError) or 'out of memory' in str(error) or 'allocate memory' in str(error)):
+        if kind and self.shape and (issubclass(kind, MemoryError) or 'out of memory' in str(error) or 'allocate memory' in str(error)):
             raise MemoryError(self._what_fits()) from error
 
     def epochs(self, n_epochs):
