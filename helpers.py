@@ -132,7 +132,7 @@ FACES_DIR = 'processed_celeba_small/'
 FACES_ZIP = 'processed-celeba-small.zip'
 FACES_URL = ('https://s3.amazonaws.com/video.udacity-data.com/topher/2018/November/5be7eb6f_processed-celeba-small/'
              'processed-celeba-small.zip')
-FACES_COUNT = 89_931                                 # 32,600 of them in celeba/, the rest in the folder inside it
+FACES_COUNT, FACES_OUTER = 89_931, 32_600            # in all; in celeba/ without the folder inside it
 CELEBA_DIRS = ('img_align_celeba', 'celeba/img_align_celeba', 'data/celeba/img_align_celeba')   # torchvision's last
 CELEBA_SIZE, CELEBA_CROP = (178, 218), (35, 55, 143, 163)
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
@@ -166,6 +166,9 @@ def load_images(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=N
     labels = None
     if folder:
         images, source = decode_folder(folder, image_size, max_images), f'{folder.absolute().name}/'
+        if len(images) == FACES_OUTER:
+            print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the folder inside it. '
+                  f'With that, it is {FACES_COUNT:,}.')
     elif dataset == 'svhn':
         (images, labels), source = load_svhn(image_size, max_images), 'SVHN, the street-view house numbers'
     else:
@@ -672,16 +675,12 @@ def _storage(data):
     return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
 
 
-def _empty_array(kind, shape, code):
-    return np.empty(0)                               # pickle then fills in the shape, the type and the bytes
-
-
 _ALLOWED = {
     ('torch._utils', '_rebuild_tensor_v2'): _tensor,
     ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
     ('torch.storage', '_load_from_bytes'): _storage,
     ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('numpy._core.multiarray', '_reconstruct'): _empty_array,
+    ('numpy._core.multiarray', '_reconstruct'): lambda kind, shape, code: np.empty(0),    # pickle fills it in
     ('numpy._core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
     ('numpy', 'ndarray'): None,                      # named by every array, needed by none of the above
     ('numpy', 'dtype'): np.dtype,
@@ -860,14 +859,13 @@ class Run:
     def save(self):
         """Write latest.pt (the one before it becomes previous.pt), losses.npz and train_samples.pkl, each whole."""
         self._remember()
-        d_loss, g_loss, d_real, d_fake = torch.cat(self.history).T.numpy()
-        per_epoch = [len(steps) for steps in self.history]
+        figures = dict(zip(('d_loss', 'g_loss', 'd_real', 'd_fake'), torch.cat(self.history).T.numpy()),
+                       per_epoch=[len(steps) for steps in self.history])
         try:
             self.folder.mkdir(exist_ok=True)
             write_atomically(self.folder / 'latest.pt', lambda file: torch.save(self._state(), file),
                              keep=self.folder / 'previous.pt')
-            write_atomically(self.folder / 'losses.npz', lambda file: np.savez(
-                file, d_loss=d_loss, g_loss=g_loss, d_real=d_real, d_fake=d_fake, per_epoch=per_epoch))
+            write_atomically(self.folder / 'losses.npz', lambda file: np.savez(file, **figures))
             save_samples(self.samples)
         except OSError as error:
             self.unsaved = error

@@ -1228,6 +1228,14 @@ def test_cache_finds_another_place(folder):
     assert list((folder / '.dcgan_cache').glob('32px*.npy'))
 
 
+def test_missed_nested_folder_is_said(folder, monkeypatch, capsys):
+    """As many images as celeba/ holds without the folder inside it: a note tells how many there should be."""
+    write_images(folder / 'faces/celeba', 3)
+    monkeypatch.setattr(helpers, 'FACES_OUTER', 3)
+    load(data_dir='faces')
+    assert 'With that, it is 89,931' in capsys.readouterr().out
+
+
 def test_images_stay_within_their_bytes(folder):
     """uint8 on the CPU: 90,000 images of 64 x 64 are 1.1 GB, and max_images takes an even choice."""
     write_images(folder / 'faces', 9)
