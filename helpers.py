@@ -273,7 +273,9 @@ def unpack(archive, folder):
             os.replace(inner if inner.is_dir() else new, folder)
             folder.chmod(0o755)                      # temporary folders are their owner's alone
             os.makedirs(new, exist_ok=True)          # TemporaryDirectory removes what is left of it
-    except (zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError, zlib.error) as error:
+    except OSError:                                  # a full disk, say: no fault of the archive's
+        raise
+    except Exception as error:                       # a hostile or damaged archive can raise anything
         raise OSError(f'{archive} cannot be unpacked: {error}. Delete it and run again to fetch it anew.') from error
     print(f'Unpacked {len(members):,} images in {time.time() - started:.0f} s')
     if len(members) != FACES_COUNT:
@@ -639,8 +641,7 @@ def load_samples(path=SAMPLES):
     Raises ValueError for a file that holds anything else.
     """
     try:
-        with open(path, 'rb') as file:
-            epochs = _TensorUnpickler(file).load()
+        epochs = _TensorUnpickler(io.BytesIO(Path(path).read_bytes())).load()
         if not all(isinstance(epoch, (torch.Tensor, np.ndarray)) and epoch.ndim == 4 and epoch.shape[1] == 3
                    and math.prod(epoch.shape) <= os.path.getsize(path) for epoch in epochs):
             raise ValueError('something else, or more numbers than the file has bytes')
@@ -652,14 +653,22 @@ def load_samples(path=SAMPLES):
         raise ValueError(f'{path}: expected a pickled list of image tensors, found {error}') from error
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Builds tensors, arrays and containers; every other name in a pickle is refused before it is imported."""
+class _TensorUnpickler(pickle._Unpickler):
+    """Builds tensors, arrays and containers; every other name in a pickle is refused before it is imported.
+
+    It is the one in Python: the one in C makes room for whatever size or number a file of a few bytes declares.
+    """
 
     def find_class(self, module, name):
         try:
             return _ALLOWED[module.replace('numpy.core', 'numpy._core'), name]
         except KeyError:
             raise pickle.UnpicklingError(f'the name {module}.{name}, which is no part of a tensor') from None
+
+    def load_bytearray8(self):                       # as it is, but for reading first and making room afterwards
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), 'little'))))
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
 
 
 def _tensor(storage, offset, size, stride, *rest):

@@ -1069,6 +1069,8 @@ def hostile(name):
             'a tensor outside its storage': lambda: pickle.dumps([Calls(
                 torch._utils._rebuild_tensor_v2, torch.zeros(4).storage(), 10 ** 6, (1, 3, 1, 1), (1, 1, 1, 1), False, {})]),
             'a storage that is packed': lambda: packed_storage(),
+            'a memo of 2 billion places': lambda: b'\x80\x02K\x01r\xff\xff\xff\x7f.',
+            'a bytearray of 8 GB': lambda: b'\x80\x05\x96' + (2 ** 33).to_bytes(8, 'little') + b'x.',
             'letters': lambda: pickle.dumps('abc'),
             'a dict': lambda: pickle.dumps({0: IMAGES}),
             'one row of numbers': lambda: pickle.dumps([torch.zeros(5)]),
@@ -1091,7 +1093,8 @@ def packed_storage():
 
 @pytest.mark.parametrize('name', ['os.system', 'exec', 'eval in a tuple', 'a storage that holds a call', 'an array of 0.8 GB',
                                   'lists in lists', 'a tensor outside its storage', 'a storage that is packed', 'letters',
-                                  'a dict', 'one row of numbers', 'getattr', 'an object of its own', 'an array larger than memory',
+                                  'a dict', 'one row of numbers', 'a bytearray of 8 GB',
+                                  'a memo of 2 billion places', 'getattr', 'an object of its own', 'an array larger than memory',
                                   'a picture larger than memory', 'no images', 'no list', 'half a file', 'nothing', 'text'])
 def test_hostile_pickles_run_nothing(folder, name):
     Path('sent.pkl').write_bytes(hostile(name))
