@@ -779,7 +779,7 @@ class Run:
     MAY_CHANGE = 'n_epochs', 'print_every', 'resume', 'rescue'
 
     def __init__(self, parts, fixed_z, config, resume, rescue):
-        self.parts, self.fixed_z, self.config, self.rescue = parts, fixed_z, config, rescue
+        self.parts, self.fixed_z, self.config, self.resume, self.rescue = parts, fixed_z, config, resume, rescue
         self.folder = Path(CHECKPOINTS)
         self.epoch, self.n_steps, self.images_seen, self.seconds = 0, 0, 0, 0.0
         self.losses, self.samples, self.lines, self.history = [], [], [], []
@@ -804,7 +804,7 @@ class Run:
             print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train again.')
         if kind is KeyboardInterrupt:
             print(f'Interrupted in epoch {self.epoch + 1}. On disk: all up to the end of epoch {self.saved}. '
-                  f'Run this cell again to go on.')
+                  f'To go on, {"run this cell again" if self.resume else "train with resume=True"}.')
             return True
         if kind and self.shape and (issubclass(kind, MemoryError) or 'out of memory' in str(error) or 'allocate memory' in str(error)):
             raise MemoryError(self._what_fits()) from error
@@ -918,7 +918,7 @@ class Run:
         self.say(f'  {message}: back to the end of epoch {self.epoch}, learning rates x {self.rescue}.')
 
     def _what_fits(self):
-        """After running out of memory: try smaller batches, and say which one fits."""
+        """After running out of memory: try a pass of smaller batches, and say which one fits."""
         batch, _, size, _ = self.shape
         D, G = self.parts['D'], self.parts['G']
         device = next(G.parameters()).device
@@ -929,8 +929,11 @@ class Run:
                 break
             except (MemoryError, RuntimeError):
                 continue
-        return (f'Out of memory with batch_size {self.shape[0]} at {size}x{size}. batch_size = {batch} fits at this size; '
-                f'or take img_size = {max(32, size // 2)}. All up to epoch {self.epoch} is in {self.folder}/.')
+        else:
+            batch = 'none'
+        smaller = f'; or take img_size = {size // 2}' if size > 32 else ''
+        return (f'Out of memory with batch_size {self.shape[0]} at {size}x{size}. batch_size that fits at this size, by '
+                f'trying: {batch}{smaller}. All up to epoch {self.saved} is in {self.folder}/.')
 
     def _resume_or_set_aside(self, resume):
         why = 'resume is off'
@@ -954,7 +957,7 @@ class Run:
         aside.mkdir(exist_ok=True)
         if Path(SAMPLES).exists():
             os.rename(SAMPLES, aside / SAMPLES)
-        print(f'An earlier run is kept in {aside}/ ({why}); this one starts afresh.')
+        print(f'An earlier run is kept in {aside}/ ({why}); this one starts at epoch 1.')
 
 
 # --------------------------------------------------------------------------------------------------- pictures

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
 import helpers  # noqa: E402
 
-COLUMNS = 'what', 'value', 'lowest', 'highest', 'unit', 'repeats', 'seed', 'images', 'command', 'device', 'torch'
+COLUMNS = 'what', 'value', 'lowest', 'highest', 'unit', 'repeats', 'seeds', 'images_seen', 'command', 'device', 'torch'
 
 
 def data_rows(folder):
@@ -37,8 +37,8 @@ def data_rows(folder):
             started = time.time()
             helpers.decode_folder(fresh, 32)
             reads.append(time.time() - started)
-    yield 'decode a folder for the first time, to 32x32', rates, 'images/s', n
-    yield 'read the same from the cache', reads, 's', n
+    yield 'decode a folder for the first time, to 32x32', rates, 'images/s', n, ''
+    yield 'read the same from the cache', reads, 's', n, ''
 
 
 def drawing_rows():
@@ -47,7 +47,7 @@ def drawing_rows():
         started = time.time()
         helpers.drawn_faces(18_000, 32, seed)
         seconds.append(time.time() - started)
-    yield 'draw 18,000 faces of 32x32', seconds, 's', 18_000
+    yield 'draw 18,000 faces of 32x32', seconds, 's', 18_000, '0 1 2'
 
 
 def training_rows(notebook):
@@ -76,7 +76,7 @@ def training_rows(notebook):
             started = time.time()
             run(steps)
             rates.append(steps * batch / (time.time() - started))
-        yield f'training step, preset {name}: {size}x{size}, conv_dim {width}, batch {batch}', rates, 'images/s', steps * batch
+        yield f'training step, preset {name}: {size}x{size}, conv_dim {width}, batch {batch}', rates, 'images/s', 5 * steps * batch, '0'
 
 
 def command_rows(folder):
@@ -94,9 +94,10 @@ def command_rows(folder):
                             cwd=clone, env=dict(os.environ, DCGAN_DATA=data, DCGAN_PRESET=''))
             seen = helpers.load_checkpoint(Path(clone) / 'checkpoints_gan')['images_seen']
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
-        yield f"the whole notebook {of}, this machine's own preset", [seconds], 's', seen
-        yield f'peak memory of the run {of}', [peak], 'GiB', seen
-    yield 'the tests', [timed(['-m', 'pytest', '-q', 'problem_unittests.py'], cwd=HERE)], 's', 0
+        yield f"the whole notebook {of}, this machine's own preset", [seconds], 's', seen, '42'
+        if data == 'drawn':                          # later on it would be the largest of both
+            yield f'peak memory of the largest process of the run {of}', [peak], 'GiB', seen, '42'
+    yield 'the tests', [timed(['-m', 'pytest', '-q', 'problem_unittests.py'], cwd=HERE)], 's', '', ''
 
 
 def timed(command, **options):
@@ -121,12 +122,12 @@ def main():
     parts += [data_rows(arguments.folder)] if arguments.folder else []
     parts += [] if arguments.no_commands else [command_rows(arguments.folder)]
     for part in parts:
-        for what, values, unit, images in part:
+        for what, values, unit, images_seen, seeds in part:
             value = statistics.median(values)
             print(f'{what:80} {value:12,.2f} {unit}  [{min(values):,.2f}, {max(values):,.2f}]', flush=True)
             rows[processor, what] = dict(zip(COLUMNS, (
-                what, f'{value:.2f}', f'{min(values):.2f}', f'{max(values):.2f}', unit, len(values), 0, images,
-                'python experiments/measure.py', processor, torch.__version__)))
+                what, f'{value:.2f}', f'{min(values):.2f}', f'{max(values):.2f}', unit, len(values), seeds,
+                images_seen, 'python ' + ' '.join(sys.argv), processor, torch.__version__)))
             with open(path, 'w', newline='') as file:
                 table = csv.DictWriter(file, COLUMNS)
                 table.writeheader()
