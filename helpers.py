@@ -681,7 +681,7 @@ def _tensor(storage, offset, size, stride, *rest):
 def _storage(data):
     if data[:2] == b'PK':                            # a zip archive could unpack to more than the file holds
         raise pickle.UnpicklingError('a storage that is packed')
-    return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    return _load(io.BytesIO(data))
 
 
 _ALLOWED = {
@@ -727,7 +727,7 @@ def load_checkpoint(folder=CHECKPOINTS):
 
 
 def _load(file):
-    """A checkpoint, on the CPU: tensors, containers and plain values, NumPy's among them; all else is refused."""
+    """A file of torch, on the CPU: tensors, containers and plain values, NumPy's among them; all else is refused."""
     scalars = [np._core.multiarray.scalar, np.dtype, *(type(np.dtype(code)) for code in '?bhilqBHILQefd')]
     with torch.serialization.safe_globals(scalars):
         return torch.load(file, map_location='cpu', weights_only=True)
@@ -811,7 +811,6 @@ class Run:
 
     def epochs(self, n_epochs):
         """Yield the number of each epoch still to run, up to n_epochs; one that went bad comes again."""
-        check_whole(n_epochs=n_epochs)
         self.n_epochs = n_epochs
         if self.epoch >= n_epochs:
             self.say(f'All {n_epochs} epochs are done; to train further, raise n_epochs.', keep=False)
