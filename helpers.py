@@ -2,15 +2,22 @@
 
 Definitions  load_definitions
 Set-up       choose_preset, check_choice, check_whole, device_name, versions
-Data         load_images: find_faces, download, unpack, decode_folder, load_svhn, drawn_faces; ImageDataset
-Files        write_atomically, save_samples, load_samples, load_checkpoint, load_history
+Data         load_images: find_faces, download, unpack, decode_folder, load_svhn, drawn_faces; load_attributes,
+             balancing_sampler, ImageDataset
+Files        write_atomically, save_samples, load_samples, load_checkpoint, load_pretrained, load_history
 Running      Run
-Pictures     to_array, show_grid, show_epochs, show_beside, film, plot_losses
+Metric       FaceEncoder, FaceDistance, quality, nearest_faces, attribute_shares
+Speed        capture, Feed
+Processes    choose_device, world, alone, rank_0_first, shared
+Pictures     to_array, show_grid, show_epochs, show_beside, film, plot_losses, plot_distance, plot_attributes
 """
 import ast
+import atexit
 import collections
 import contextlib
+import datetime
 import difflib
+import functools
 import hashlib
 import http.client
 import io
@@ -18,6 +25,7 @@ import itertools
 import json
 import math
 import numbers
+import operator
 import os
 import pickle
 import platform
@@ -31,6 +39,7 @@ import time
 import types
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -39,9 +48,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch_fidelity
 from IPython.display import Pretty, display
 from PIL import Image, ImageOps
-from torch.utils.data import Dataset
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import BatchSampler, DataLoader, Dataset, WeightedRandomSampler
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
@@ -94,7 +107,8 @@ def choose_preset(presets):
         except (ValueError, SyntaxError):
             raise ValueError(f'DCGAN_PRESET: found {change!r}, expected a change like n_epochs=25') from None
         check_whole(**{key: 1 if preset[key] is None else preset[key]})
-    print(f'Preset {" ".join([name, *changes])!r} on {device_name()}')
+    if os.environ.get('RANK', '0') == '0':           # under torchrun each process comes here before they meet
+        print(f'Preset {" ".join([name, *changes])!r} on {device_name()}')
     return preset
 
 
@@ -139,7 +153,8 @@ ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
 DRAWN_COUNT = 18_000
 UNPACKED_LIMIT = 4 * 2 ** 30                         # bytes; the real archive unpacks to 0.24 GB
 IMAGES_LIMIT = 16 * 2 ** 30                          # bytes; 1.1 GB are 90,000 images of 64x64
-CACHE_DIR = '.dcgan_cache'
+ATTRIBUTES = 'list_attr_celeba.txt'
+CACHE = '.dcgan_cache'
 PATIENCE = 5                                         # seconds without a byte before a server counts as out of reach
 SLOWEST = 20_000                                     # bytes a second: slower than that, the set takes hours
 
@@ -147,7 +162,7 @@ SLOWEST = 20_000                                     # bytes a second: slower th
 def load_images(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, seed=0):
     """Find the data set, or draw it; return (images, labels, source).
 
-    images   uint8 tensor (N, 3, image_size, image_size)
+    images   uint8 tensor (N, 3, image_size, image_size). Under torchrun rank 0 finds them and the others read its cache
     labels   int64 tensor (N,): SVHN's digits; 0 for faces
     source   where they come from, in words
     dataset  'faces': data_dir; where that is left at its default, what DCGAN_DATA names (a folder, 'svhn' or
@@ -159,9 +174,23 @@ def load_images(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=N
     """
     check_whole(image_size=image_size, max_images=max_images or 1)
     check_choice(('faces', 'svhn', 'drawn'), dataset=dataset)
+    with rank_0_first():
+        images, labels, source = _load_images(data_dir, image_size, dataset, max_images, seed)
+    if source != shared(source):
+        raise ValueError(f'Rank {world()[0]} found other images than rank 0: {source}')
+    return images, labels, source
+
+
+def _chosen(dataset, data_dir):
+    """What to read when DCGAN_DATA has its say: (dataset, data_dir)."""
     chosen = os.environ.get('DCGAN_DATA')
     if dataset == 'faces' and chosen and Path(data_dir) == Path(FACES_DIR):
-        dataset, data_dir = (chosen, None) if chosen in ('svhn', 'drawn') else ('faces', chosen)
+        return (chosen, None) if chosen in ('svhn', 'drawn') else ('faces', chosen)
+    return dataset, data_dir
+
+
+def _load_images(data_dir, image_size, dataset, max_images, seed):
+    dataset, data_dir = _chosen(dataset, data_dir)
     folder = find_faces(data_dir) if dataset == 'faces' else None
     labels = None
     if folder:
@@ -308,7 +337,7 @@ def list_images(folder):
 def decode_folder(folder, image_size, max_images=None):
     """Decode the images below folder into a uint8 tensor (N, 3, image_size, image_size).
 
-    The result is kept in folder/.dcgan_cache (or ./.dcgan_cache) and used again until a file's name, size or time
+    The result is kept in the folder (or in this one) as a hidden file and used again until a file's name, size or time
     of change differs. Files that cannot be read are counted, named and left out.
     Raises ValueError where no image is found, none can be read, or they would take more than IMAGES_LIMIT bytes.
     """
@@ -320,8 +349,8 @@ def decode_folder(folder, image_size, max_images=None):
     if size > IMAGES_LIMIT:
         raise ValueError(f'{str(folder)!r} holds {len(listing):,} images: at {image_size}x{image_size} they take '
                          f'{size / 1e9:.1f} GB, and {IMAGES_LIMIT / 1e9:.1f} GB are allowed. Set max_images.')
-    homes = [Path(folder) / CACHE_DIR, Path(CACHE_DIR)]
-    name = f'{image_size}px-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}'
+    homes = [Path(folder), Path()]                   # a file: torchvision's ImageFolder takes folders for classes
+    name = f'{CACHE}-{image_size}px-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}'
     started = time.time()
     images = _read_cache(homes, name)
     if images is not None:
@@ -350,12 +379,11 @@ def _write_cache(homes, name, images):
     """Keep images in the first of the homes that takes them; beside the images, those of an earlier state make room."""
     for home in homes:
         try:
-            home.mkdir(exist_ok=True)
-            for stale in homes[0].glob(f'{name.split("-")[0]}-*.npy'):
+            for stale in homes[0].glob(f'{name.rpartition("-")[0]}-*.npy'):
                 stale.unlink(missing_ok=True)
             return write_atomically(home / f'{name}-{zlib.crc32(images):08x}.npy', lambda file: np.save(file, images))
         except OSError as error:
-            print(f'No cache in {home.parent.name or "."}/: {error.strerror}')
+            print(f'No cache in {home.name or "."}/: {error.strerror}')
 
 
 def _decode_all(folder, paths, image_size):
@@ -561,6 +589,65 @@ def _draw(n, size, random_numbers):
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def read_attributes(path):
+    """CelebA's list_attr_celeba.txt: (names, labels), labels a dict from file name to a bool tensor (40,).
+
+    Raises FileNotFoundError where there is no such file, ValueError where it is of another format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{str(path)!r} does not exist: expected CelebA's list_attr_celeba.txt, the 40 attributes "
+                                f'of each image. Put it beside the folder of images, or name it in DCGAN_ATTRIBUTES.')
+    names = ()
+    try:
+        _, names, *rows = Path(path).read_text(encoding='utf-8').splitlines()
+        names = names.split()
+        labels = {file: torch.tensor([value == '1' for value in values]) for file, *values in map(str.split, rows)}
+        if {len(values) for values in labels.values()} != {len(names)}:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f'{str(path)!r}: expected a number, a line of names, then on each line a file and {len(names)} times '
+                         f'1 or -1') from None
+    return names, labels
+
+
+def load_attributes(data_dir=FACES_DIR, dataset='faces', max_images=None):
+    """The attributes of the images that load_images gives for the same arguments: (names, bool tensor (N, 40)).
+
+    They come from CelebA's list_attr_celeba.txt, looked for where DCGAN_ATTRIBUTES says, else in the folder of the images,
+    beside it, here, and in celeba/. Raises FileNotFoundError where it is in none of them, ValueError where images are
+    not in it.
+    """
+    dataset, data_dir = _chosen(dataset, data_dir)
+    folder = find_faces(data_dir) if dataset == 'faces' else None
+    if folder is None:
+        raise ValueError('attributes: only the faces of CelebA have them, and these are others')
+    places = [Path(place) / ATTRIBUTES for place in (folder, folder.resolve().parent, '.', 'celeba')]
+    places = [Path(os.environ['DCGAN_ATTRIBUTES'])] if 'DCGAN_ATTRIBUTES' in os.environ else places
+    names, labels = read_attributes(next((place for place in places if place.is_file()), places[-2:][0]))
+    files = [os.path.basename(path) for path, *_ in _evenly(list_images(folder), max_images)]
+    unknown = [file for file in files if file not in labels]
+    if unknown:
+        raise ValueError(f'{ATTRIBUTES} has no line for {len(unknown):,} of the {len(files):,} images, {unknown[0]} first')
+    return names, torch.stack([labels[file] for file in files])
+
+
+def balancing_sampler(n_images, balance, **arguments):
+    """A sampler under which all combinations of the attributes named in balance are drawn equally often.
+
+    arguments  those of load_attributes
+    """
+    names, labels = load_attributes(**arguments)
+    for attribute in balance:
+        check_choice(names, balance=attribute)
+    if len(labels) != n_images:
+        raise ValueError(f'balance: {len(labels) - n_images:,} images could not be read, so it is not known whose '
+                         f'attributes are whose. Remove them.')
+    chosen = labels[:, [names.index(attribute) for attribute in balance]]
+    _, group, sizes = chosen.unique(dim=0, return_inverse=True, return_counts=True)
+    print(f'Balanced over {", ".join(balance)}: {len(sizes)} groups of {sizes.min():,} to {sizes.max():,} images')
+    return WeightedRandomSampler((1 / sizes.double())[group], n_images)
+
+
 class ImageDataset(Dataset):
     """Decoded images as a data set: whole batches are cut out of one uint8 tensor and turned to float32 in [0, 1]."""
 
@@ -607,6 +694,7 @@ class _DisplayArea:
 
 CHECKPOINTS = 'checkpoints_gan'
 SAMPLES = 'train_samples.pkl'
+PRETRAINED = Path(__file__).parent / 'assets/generator-32.pt'
 
 
 def write_atomically(path, write, keep=None):
@@ -697,18 +785,19 @@ _ALLOWED = {
 }
 
 
-def load_checkpoint(folder=CHECKPOINTS):
+def load_checkpoint(folder=CHECKPOINTS, best=False):
     """Read the latest checkpoint that is whole, on the CPU; a dict. Nothing in the file is run.
 
+    best  True: the one with the lowest distance to real faces instead, where distances were measured
     Raises FileNotFoundError where there is none, ValueError where there are only damaged ones.
     """
     faults = []
-    for path in (Path(folder) / 'latest.pt', Path(folder) / 'previous.pt'):
+    for path in [Path(folder) / f'{name}.pt' for name in ['best'] * best + ['latest', 'previous']]:
         try:
             with zipfile.ZipFile(path) as parts:     # checksums first, and no part may be larger than the file
                 if parts.testzip() or sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
                     raise zipfile.BadZipFile('a checksum or a size is wrong')
-            state = _load(path)
+            state = {'distances': []} | _load(path)      # runs from before there were distances had none
             missing = set(Run.STATE) - set(state)
             if missing:
                 raise KeyError(f'no {", ".join(sorted(missing))} in it')
@@ -726,6 +815,19 @@ def load_checkpoint(folder=CHECKPOINTS):
     raise FileNotFoundError(f'{Path(folder) / "latest.pt"} does not exist: train first, or name the folder of a run')
 
 
+def load_pretrained(path=None):
+    """A generator that the project trained: a dict of generator (its arguments), weights, and card (what is known of it).
+
+    Raises FileNotFoundError where the file is missing.
+    """
+    path = Path(path or PRETRAINED)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist: it comes with the project')
+    saved = _load(path)
+    return saved | dict(weights={name: value.float() if value.is_floating_point() else value
+                                 for name, value in saved['weights'].items()})
+
+
 def _load(file):
     """A file of torch, on the CPU: tensors, containers and plain values, NumPy's among them; all else is refused."""
     scalars = [np._core.multiarray.scalar, np.dtype, *(type(np.dtype(code)) for code in '?bhilqBHILQefd')]
@@ -734,7 +836,12 @@ def _load(file):
 
 
 def load_history(folder=CHECKPOINTS):
-    """The losses of every batch so far: a dict of float32 arrays d_loss, g_loss, d_real, d_fake, and per_epoch."""
+    """The figures of a run: a dict of arrays.
+
+    d_loss, g_loss, d_real, d_fake  float32, one number a batch
+    per_epoch  batches in each epoch
+    distances  (n, 3): epoch, distance to real faces, seconds that measuring it took
+    """
     path = Path(folder) / 'losses.npz'
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist: train for at least one epoch first')
@@ -750,15 +857,15 @@ SATURATED, COLLAPSED, YOUNG = .97, .05, 1000         # D(x) - D(G(z)); spread of
 def random_state():
     """The state of every random generator in use, as plain values and tensors."""
     kind, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []     # under torchrun all ranks have the same
     return dict(torch=torch.get_rng_state(), cuda=cuda, python=random.getstate(), numpy=[kind, keys.tolist(), *rest])
 
 
 def set_random_state(state):
     """Put every random generator back to where random_state() saw it."""
     torch.set_rng_state(state['torch'])
-    if len(state['cuda']) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state['cuda'])
+    if state['cuda'] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'][0])
     random.setstate(state['python'])
     np.random.set_state(tuple(state['numpy']))
 
@@ -772,20 +879,27 @@ class Run:
             (renamed), never deleted or overwritten
     rescue  when losses or weights are no longer finite: go back one epoch, once, with learning rates times this;
             0: stop at once
+    distance  a FaceDistance, or any function from images to a number, lower being better: it is asked every
+              distance_every epochs, of N_JUDGED images; the best epoch is kept as best.pt. None: not asked
     """
 
     STATE = ('config', 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history',
-             'rescued')
-    MAY_CHANGE = 'n_epochs', 'print_every', 'resume', 'rescue'
+             'distances', 'rescued')
+    MAY_CHANGE = 'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every'
+    N_JUDGED = 2000
 
-    def __init__(self, parts, fixed_z, config, resume, rescue):
+    def __init__(self, parts, fixed_z, config, resume, rescue, distance=None, distance_every=1):
         self.parts, self.fixed_z, self.config, self.resume, self.rescue = parts, fixed_z, config, resume, rescue
         self.folder = Path(CHECKPOINTS)
         self.epoch, self.n_steps, self.images_seen, self.seconds = 0, 0, 0, 0.0
-        self.losses, self.samples, self.lines, self.history = [], [], [], []
-        self.rescued, self.saved, self.unsaved, self.bar, self.shape = False, 0, None, None, None
-        if any(self.folder.glob('*.pt')) or Path(SAMPLES).exists():
+        self.losses, self.samples, self.lines, self.history, self.distances = [], [], [], [], []
+        self.distance, self.distance_every = distance, distance_every
+        self.rescued, self.saved, self.unsaved, self.bar, self.shape, self.feed = False, 0, None, None, None, None
+        self.rank, self.size = world()
+        if self.rank == 0 and (any(self.folder.glob('*.pt')) or Path(SAMPLES).exists()):
             self._resume_or_set_aside(resume)
+        if shared(self.epoch) and self.rank:             # the others take up what rank 0 has found
+            self._restore(load_checkpoint(self.folder))
         self._remember()
 
     def __enter__(self):
@@ -806,7 +920,11 @@ class Run:
             print(f'Interrupted in epoch {self.epoch + 1}. On disk: all up to the end of epoch {self.saved}. '
                   f'To go on, {"run this cell again" if self.resume else "train with resume=True"}.')
             return True
-        if kind and self.shape and (issubclass(kind, MemoryError) or 'out of memory' in str(error) or 'allocate memory' in str(error)):
+        said = str(error)
+        if kind and self.size > 1 and issubclass(kind, RuntimeError) and any(w in said for w in ('onnection', 'gloo', 'NCCL')):
+            raise RuntimeError(f'Rank {self.rank} has lost another process of this job, so it ends. All up to the end of '
+                               f'epoch {self.saved} is in {self.folder}/; start torchrun again to go on.') from error
+        if kind and self.shape and (issubclass(kind, MemoryError) or 'out of memory' in said or 'allocate memory' in said):
             raise MemoryError(self._what_fits()) from error
 
     def epochs(self, n_epochs):
@@ -824,7 +942,11 @@ class Run:
             raise ValueError('The loader gives no batch: there are fewer images than batch_size, and it drops the rest.')
         if self.bar is None:
             self.bar = _bar((self.n_epochs - self.epoch) * len(loader), ' batches', desc='Training')
-        for number, (images, *_) in enumerate(loader):
+        if self.feed is None or self.feed.loader is not loader:
+            device, D = next(self.parts['G'].parameters()).device, self.parts['D']
+            last = any(p.ndim == 4 and not p.is_contiguous() for p in D.parameters())
+            self.feed = Feed(loader, device, torch.channels_last if last else torch.contiguous_format)   # as D has it
+        for number, images in enumerate(self.feed):
             self.shape = images.shape
             yield number, images
             self.images_seen += len(images)
@@ -843,8 +965,12 @@ class Run:
         if keep:
             self.lines.append(line)
 
-    def end_epoch(self, samples):
-        """Close the epoch: one line of figures, and everything to disk; or back to its start, if numbers went bad."""
+    def end_epoch(self, generate):
+        """Close the epoch: one line of figures, and everything to disk; or back to its start, if numbers went bad.
+
+        generate  gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
+        """
+        samples = generate(self.fixed_z)
         steps = torch.stack(self.steps).float().cpu()            # the epoch's only wait for the device
         networks = [part for part in self.parts.values() if isinstance(part, torch.nn.Module)]
         weights = [value for network in networks for value in network.state_dict().values()]
@@ -854,9 +980,10 @@ class Run:
         self.history.append(steps)
         self.samples.append(samples)
         d_loss, g_loss, d_real, d_fake = steps.mean(0).tolist()
+        judged = self._judge(generate) if self.distance else ''
         left = round((self.n_epochs - self.epoch) * self.seconds / self.epoch)
         self.say(f'epoch {self.epoch:4d}/{self.n_epochs:4d} | d_loss {d_loss:6.3f} | g_loss {g_loss:6.3f} | '
-                 f'D(x) {d_real:.2f} | D(G(z)) {d_fake:.2f} | {self.images_seen / self.seconds:8,.0f} images/s | '
+                 f'D(x) {d_real:.2f} | D(G(z)) {d_fake:.2f} |{judged} {self.images_seen / self.seconds:8,.0f} images/s | '
                  f'{left // 60:3d}:{left % 60:02d} left')
         if self.n_steps >= YOUNG and d_real - d_fake > SATURATED:
             self.say('  Warning: D tells real from fake almost every time; G has little left to learn from.')
@@ -864,15 +991,38 @@ class Run:
             self.say('  Warning: the sixteen samples are nearly one and the same: G has collapsed.')
         self.save()
 
+    def _judge(self, generate):
+        """Ask the distance, if this is an epoch to do so; its column of the epoch's line."""
+        if self.epoch % self.distance_every:
+            return ' ' * 11 + '|'
+        started = time.perf_counter()
+        z = torch.randn(self.N_JUDGED, self.fixed_z.shape[1], generator=torch.Generator().manual_seed(0))   # always the same
+        value = float(self.distance(torch.cat([generate(part) for part in z.split(250)])))
+        if not math.isfinite(value):
+            return f' FFD {value:5} |'
+        self.distances.append([self.epoch, value, time.perf_counter() - started])
+        return f' FFD {value:5.2f} |'
+
     def save(self):
-        """Write latest.pt (the one before it becomes previous.pt), losses.npz and train_samples.pkl, each whole."""
+        """Write latest.pt (the one before it becomes previous.pt), losses.npz and train_samples.pkl, each whole.
+
+        Where this epoch's distance is the lowest so far, best.pt is written too.
+        """
         self._remember()
+        if self.rank == 0:
+            self._write()
+        self.saved = shared(self.saved)                  # the others wait: what they read next has been written
+
+    def _write(self):
         figures = dict(zip(('d_loss', 'g_loss', 'd_real', 'd_fake'), torch.cat(self.history).T.numpy()),
-                       per_epoch=[len(steps) for steps in self.history])
+                       per_epoch=[len(steps) for steps in self.history],
+                       distances=np.array(self.distances, np.float64).reshape(-1, 3))
         try:
             self.folder.mkdir(exist_ok=True)
             write_atomically(self.folder / 'latest.pt', lambda file: torch.save(self._state(), file),
                              keep=self.folder / 'previous.pt')
+            if self.distances and self.epoch == min(self.distances, key=operator.itemgetter(1))[0]:
+                write_atomically(self.folder / 'best.pt', lambda file: torch.save(self._state(), file))
             write_atomically(self.folder / 'losses.npz', lambda file: np.savez(file, **figures))
             save_samples(self.samples)
         except OSError as error:
@@ -907,18 +1057,21 @@ class Run:
         message = f'Epoch {self.epoch + 1}: numbers went bad (d_loss {d_loss:.4g}, g_loss {g_loss:.4g})'
         if self.rescued or not self.rescue:
             raise FloatingPointError(f'{message}. Epoch {self.epoch} is kept in {self.folder}/. Try a lower lr, or '
-                                     f'smooth = True; look for images that are all of one colour.')
+                                     f'penalty = 0.1; look for images that are all of one colour.')
         self._restore(_load(io.BytesIO(self.good)) | dict(samples=self.samples))
         self.rescued = True
         for part in self.parts.values():
             for group in getattr(part, 'param_groups', ()):
-                group['lr'] *= self.rescue
+                for name in {'lr', 'initial_lr'} & set(group):
+                    group[name] *= self.rescue
         self._remember()
         self.say(f'  {message}: back to the end of epoch {self.epoch}, learning rates x {self.rescue}.')
 
     def _what_fits(self):
         """After running out of memory: try a pass of smaller batches, and say which one fits."""
         batch, _, size, _ = self.shape
+        if self.size > 1:                                # a pass here would wait for the other processes
+            return f'Out of memory with batch_size {batch} at {size}x{size}, on rank {self.rank} of {self.size}. Halve it.'
         D, G = self.parts['D'], self.parts['G']
         device = next(G.parameters()).device
         while batch > 1:
@@ -957,6 +1110,428 @@ class Run:
         if Path(SAMPLES).exists():
             os.rename(SAMPLES, aside / SAMPLES)
         print(f'An earlier run is kept in {aside}/ ({why}); this one starts at epoch 1.')
+
+
+# ----------------------------------------------------------------------------------------------------- metric
+
+ENCODER = Path(__file__).parent / 'assets/encoder.pt'
+INCEPTION = 'weights-inception-2015-12-05-6726825d.pth'  # of torch-fidelity's release 0.2.0
+
+
+class FaceEncoder(torch.nn.Module):
+    """Images (B, 3, s, s) in [-1, 1] to 128 features; what Fréchet face distance looks at.
+
+    A small convolutional network that experiments/encoder.py trained on CelebA's 40 attributes. Images of any size
+    are resized to 64x64 first, as they would be to be looked at side by side.
+    """
+
+    DEPTHS = (32, 'half', 64, 64, 'half', 128, 128, 'half', 128)
+
+    def __init__(self, n_attributes=40):
+        super().__init__()
+        layers, depth, stride = [], 3, 2
+        for item in self.DEPTHS:
+            if item == 'half':
+                stride = 2
+                continue
+            layers += [torch.nn.Conv2d(depth, item, 3, stride, padding=1, bias=False), torch.nn.BatchNorm2d(item),
+                       torch.nn.ReLU()]
+            depth, stride = item, 1
+        self.features = torch.nn.Sequential(*layers)     # (B, 128, 4, 4)
+        self.attributes = torch.nn.Linear(depth, n_attributes)
+
+    def forward(self, x):
+        x = torch.nn.functional.interpolate(x, (64, 64), mode='bilinear', antialias=x.shape[-1] > 64)
+        return self.features(x).mean((2, 3))             # (B, 128)
+
+    @classmethod
+    def trained(cls, path=None):
+        """The trained encoder, in eval mode; its attribute_names are CelebA's. Raises FileNotFoundError."""
+        path = Path(path or ENCODER)
+        if not path.is_file():
+            raise FileNotFoundError(f'{path} does not exist: it comes with the project, or from experiments/encoder.py')
+        saved = _load(path)
+        encoder = cls(len(saved['attributes']))
+        encoder.load_state_dict(saved['weights'])
+        encoder.attribute_names = saved['attributes']
+        return encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def embed(self, images):
+        """Features (n, 128), float32 on the CPU, of images: uint8, or float in [-1, 1]."""
+        device, features = self.attributes.weight.device, []
+        for batch in images.split(250):
+            batch = (batch.to(device).float() / 127.5 - 1 if batch.dtype == torch.uint8 else batch.to(device))
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+                features.append(self(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
+        return torch.cat(features)
+
+
+class FaceDistance:
+    """Fréchet face distance: how far generated images are from real ones; lower is better.
+
+    The distance between two normal distributions as in FID (Heusel et al., arXiv:1706.08500), over the features of
+    FaceEncoder instead of Inception's, hence NOT comparable to any FID. The last n images given are the reference (5,000,
+    or half of the images), .real; those before them give .floor, the distance between real faces and real faces. The fewer
+    images are judged, the larger the distance of the very same crowd: n_judged of them (all n) give the floor.
+    """
+
+    def __init__(self, images, device='cpu', n=5000, n_judged=None):
+        if len(images) < 20:
+            print(f'{len(images)} images are too few to judge others by: distances will mean little')
+            images = images.repeat(math.ceil(20 / len(images)), 1, 1, 1)
+        self.n = min(n, len(images) // 2)
+        self.real, others = images[-self.n:], images[-2 * self.n:-self.n]
+        self.encoder = FaceEncoder.trained().to(device)
+        self.reference = self._statistics(self.real)
+        self.floor = self(others[:n_judged])
+
+    def __call__(self, images):
+        """The distance of images, (n, 3, s, s): uint8, or float in [-1, 1]."""
+        return fid_statistics_to_metric(self._statistics(images), self.reference, False)['frechet_inception_distance']
+
+    def _statistics(self, images):
+        return fid_features_to_statistics(self.encoder.embed(to_bytes(images)).double())
+
+
+class _FaceFeatures(FeatureExtractorBase):
+    """FaceEncoder in torch-fidelity's terms."""
+
+    def __init__(self, name, features_list, **options):
+        super().__init__(name, features_list)
+        self.encoder = FaceEncoder.trained()
+
+    @staticmethod
+    def get_provided_features_list():
+        return ('128',)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric):
+        return '128'
+
+    @staticmethod
+    def can_be_compiled():
+        return False
+
+    def forward(self, images):
+        return (self.encoder.embed(images).to(images.device),)
+
+
+if 'face-encoder' not in torch_fidelity.registry.FEATURE_EXTRACTORS_REGISTRY:    # as it is where this module is reloaded
+    torch_fidelity.register_feature_extractor('face-encoder', _FaceFeatures)
+
+
+class _Pictures(Dataset):
+    """uint8 images one by one, as torch-fidelity reads them."""
+
+    def __init__(self, images):
+        self.images = to_bytes(images)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+def quality(generated, real, extractor='face-encoder', weights=None):
+    """Fréchet distance, kernel distance, precision and recall of generated images against real ones, by torch-fidelity.
+
+    extractor  'face-encoder': ours. 'inception-v3-compat': then they are FID (Heusel et al., arXiv:1706.08500) and KID
+               (Bińkowski et al., arXiv:1801.01401) proper; its weights are those at the path weights, or downloaded
+    Images are (n, 3, s, s): uint8, or float in [-1, 1]. Precision is the share of generated images that lie among the
+    real ones, recall the share of real ones that lie among the generated (Kynkäänniemi et al., arXiv:1904.06991).
+    Raises OSError where Inception's weights can be had from neither.
+    """
+    names = ('FID', 'KID') if extractor.startswith('inception') else ('Fréchet face distance', 'kernel face distance')
+    n = min(len(generated), len(real))
+    try:
+        figures = torch_fidelity.calculate_metrics(
+            input1=_Pictures(generated), input2=_Pictures(real), cuda=torch.cuda.is_available(), cache=False, verbose=False,
+            save_cpu_ram=True,                           # no processes of its own: a script would run again in each
+            fid=True, kid=True, prc=True, kid_subset_size=min(1000, n), batch_size=250, feature_extractor=extractor,
+            feature_extractor_weights_path=weights)
+    except OSError as error:
+        if names[0] != 'FID':
+            raise
+        raise OSError(f"{names[0]} needs Inception's weights (91 MB), which cannot be fetched here ({error}). Where "
+                      f'there is a network, or with weights = the path of {INCEPTION}, it can be had.') from error
+    return {names[0]: figures['frechet_inception_distance'], names[1]: figures['kernel_inception_distance_mean'],
+            'precision': figures['precision'], 'recall': figures['recall']}
+
+
+def nearest_faces(generated, images):
+    """For each generated image the nearest of images in the encoder's features: (indices (n,), distances (n,)).
+
+    A mirrored twin counts: the nearer of the image as it is and of its mirror image is given.
+    """
+    encoder = FaceEncoder.trained().to(choose_device())
+    features, generated = encoder.embed(images), to_bytes(generated)
+    both = torch.stack([torch.cdist(encoder.embed(seen), features) for seen in (generated, generated.flip(3))])
+    distances, indices = both.amin(0).min(1)
+    return indices, distances
+
+
+def attribute_shares(images):
+    """The share of images in which the encoder sees each of CelebA's 40 attributes: a dict from name to share."""
+    encoder = FaceEncoder.trained().to(choose_device())
+    with torch.no_grad():
+        seen = encoder.attributes(encoder.embed(to_bytes(images)).to(encoder.attributes.weight.device)) > 0
+    return dict(zip(encoder.attribute_names, seen.float().mean(0).tolist()))
+
+
+def to_bytes(images):
+    """Images in [-1, 1] as uint8, as a file would hold them; uint8 as it is."""
+    return images if images.dtype == torch.uint8 else ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+# ------------------------------------------------------------------------------------------------------ speed
+
+
+def capture(step, D, G, d_optimizer, g_optimizer, sync_batch_norm=False):
+    """Wrap a training step for speed; return it as a function of (real, z, **options) that returns what step returns.
+
+    step       called as step(D, G, d_optimizer, g_optimizer, real, z, **options); it knows nothing of what follows
+    A GPU      computes in bfloat16, and one CUDA graph holds the whole step: no kernel waits for Python. The last
+               batch of an epoch, if it is smaller, has a graph of its own.
+    A CPU      computes in bfloat16 where it has instructions for it (avx512_bf16, amx_bf16), else in float32.
+    torchrun   each process computes its share of the batch, DistributedDataParallel averages the gradients, and the
+               figures returned are the mean over all. sync_batch_norm: G's statistics are those of the whole batch (GPUs only)
+    Weights, gradients and optimizers stay in float32. DCGAN_FAST=0 leaves the step as it is, but for its shares.
+    """
+    device, (rank, size) = next(G.parameters()).device, world()
+    fast = os.environ.get('DCGAN_FAST', '1') != '0'
+    networks = [_BFloat16(network) if fast and has_bfloat16(device) else network for network in (D, G)]
+    if size > 1:
+        networks = _shared(*networks, device, sync_batch_norm)
+    run = functools.partial(step, *networks, d_optimizer, g_optimizer)
+    if size > 1:
+        return functools.partial(_step_on_share, run, rank, size)
+    if fast and device.type == 'cuda':
+        torch.backends.cudnn.benchmark = True            # batches keep their size, so the search for kernels pays
+        torch.set_float32_matmul_precision('high')       # TF32 for what is left in float32
+        return _Graphed(run, (d_optimizer, g_optimizer))
+    return run
+
+
+def has_bfloat16(device):
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return platform.machine() == 'x86_64' and torch.cpu._is_avx512_bf16_supported()
+
+
+class _BFloat16(torch.nn.Module):
+    """A network whose convolutions and products run in bfloat16; what comes out is float32 again."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):     # a graph may not hold the cache
+            return self.network(x).float()
+
+
+class _Graphed:
+    """A step replayed from CUDA graphs: one for each size of batch and each set of options."""
+
+    WARM_UP = 3                                          # real training steps, run before the graph is recorded
+
+    def __init__(self, step, optimizers):
+        self.step, self.optimizers, self.broken, self.stream = step, optimizers, False, torch.cuda.Stream()
+        self._forget()                                   # graphs run one after the other, so they can share their memory
+        self.rates = [torch.zeros((), device=group['params'][0].device) for group in self._groups()]
+
+    def _groups(self):
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def _addresses(self):
+        """Where the optimizers keep what they remember: loading a state puts it elsewhere, which a graph does not notice."""
+        return [value.data_ptr() for optimizer in self.optimizers for state in optimizer.state.values()
+                for value in state.values() if torch.is_tensor(value)]
+
+    def __call__(self, real, z, **options):
+        name = real.shape, *options.items()
+        if self.broken:
+            return self.step(real, z, **options)
+        if self.graphs and self._addresses() != self.addresses:
+            self._forget()
+        if name not in self.graphs and self.counts[name] < self.WARM_UP:
+            self.counts[name] += 1
+            return self._beside(real, z, **options)
+        if name not in self.graphs:
+            try:
+                self.graphs[name] = self._record(real, z, options)
+            except (RuntimeError, AssertionError) as error:
+                self.broken = True
+                print(f'No CUDA graph, hence the plain step: {(str(error) or repr(error)).splitlines()[0]}')
+                return self.step(real, z, **options)
+            self.addresses = self._addresses()
+        for rate, group in zip(self.rates, self._groups()):
+            rate.fill_(group['lr'])
+        graph, graph_real, graph_z, figures = self.graphs[name]
+        graph_real.copy_(real)
+        graph_z.copy_(z)
+        graph.replay()
+        return figures.clone()
+
+    def _forget(self):
+        """Start again, warm-up included: nothing recorded so far may be used, nor the memory it had."""
+        self.graphs, self.counts, self.memory = {}, collections.Counter(), torch.cuda.graph_pool_handle()
+
+    def _beside(self, *arguments, **options):
+        """One step on a stream of its own, as graphs ask of the steps before them."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            figures = self.step(*arguments, **options)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return figures
+
+    def _record(self, real, z, options):
+        graph, real, z = torch.cuda.CUDAGraph(), real.clone(), z.clone()
+        before = [group['lr'] for group in self._groups()]
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()                        # gradients are then made where the graph has its memory
+        try:
+            for rate, group in zip(self.rates, self._groups()):
+                group.update(lr=rate, capturable=True)   # read from the device, so that the rate can change
+            with torch.cuda.graph(graph, pool=self.memory, stream=self.stream):
+                figures = self.step(real, z, **options)
+        finally:
+            for rate, group in zip(before, self._groups()):
+                group.update(lr=rate, capturable=False)
+        return graph, real, z, figures
+
+
+def _shared(D, G, device, sync_batch_norm):
+    """Both networks under DistributedDataParallel: each backward pass averages its gradients over the processes."""
+    if sync_batch_norm and device.type != 'cuda':
+        print('sync_batch_norm is for GPUs: here each process normalises by its own share of the batch')
+    elif sync_batch_norm:
+        G = torch.nn.SyncBatchNorm.convert_sync_batchnorm(G)     # not D: it cannot be differentiated twice, for the penalty
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)   # new versions have another word for broadcast_buffers
+        return [DistributedDataParallel(network, broadcast_buffers=False) for network in (D, G)]     # rank 0 saves its own
+
+
+def _step_on_share(step, rank, size, real, z, **options):
+    """All processes have the same batch and noise; each computes every size-th of it. Figures are the mean of all."""
+    figures = step(real[rank::size], z[rank::size], **options)
+    torch.distributed.all_reduce(figures)
+    return figures / size
+
+
+class Feed:
+    """A loader's batches, (B, 3, s, s) in [0, 1], made on the device: float32 is made there, from bytes.
+
+    The images of an ImageDataset are put on the device as uint8 if they take less than half of its free memory; else each
+    batch is cut out and pinned while the device still computes the one before it. The loader's own sampler, batch_size
+    and drop_last hold. Any other loader is read as it is. Under torchrun all processes get the
+    same batches, and a remainder that cannot be shared equally is left out.
+    """
+
+    def __init__(self, loader, device, memory_format=torch.channels_last):
+        self.memory_format = memory_format
+        self.loader, self.device, self.images = loader, torch.empty(0, device=device).device, None
+        types = type(loader), type(loader.dataset), type(loader.batch_sampler)
+        if types == (DataLoader, ImageDataset, BatchSampler) and loader.collate_fn is ImageDataset.collate:
+            self.images = loader.dataset.images
+            if device.type == 'cuda' and 2 * self.images.nbytes < torch.cuda.mem_get_info(device)[0]:
+                self.images = self.images.to(device)
+
+    def __iter__(self):
+        size = world()[1]
+        for images in self._decoded() if self.images is None else self._cut_out():
+            n_images = len(images) // size * size
+            if n_images:
+                batch = images[:n_images].to(torch.float32, memory_format=self.memory_format)
+                yield batch.div_(255) if images.dtype == torch.uint8 else batch
+
+    def _decoded(self):
+        for images, *_ in self.loader:
+            yield images.to(self.device)
+
+    def _cut_out(self):
+        torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)      # as DataLoader does: for the same
+        # seed its batches and these are the same
+        order = shared(torch.as_tensor(list(self.loader.sampler))).to(self.images.device)
+        batches = order.split(self.loader.batch_size)
+        if self.loader.drop_last and batches and len(batches[-1]) < self.loader.batch_size:
+            batches = batches[:-1]
+        ahead = None
+        for chosen in batches:
+            images = self.images[chosen]
+            if images.device != self.device:
+                images = images.pin_memory().to(self.device, non_blocking=True)
+            if ahead is not None:
+                yield ahead
+            ahead = images
+        if ahead is not None:
+            yield ahead
+
+
+# ------------------------------------------------------------------------------------------- several processes
+
+_alone = False
+
+
+def choose_device():
+    """The device to train on: the GPU if there is one, else the CPU.
+
+    Under torchrun, join the other processes (nccl on GPUs, gloo on CPUs), take a GPU of one's own, and let rank 0 alone
+    print. Raises ValueError where there are more processes than GPUs.
+    """
+    cuda = torch.cuda.is_available()
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not torch.distributed.is_initialized():
+        if cuda:
+            local = int(os.environ['LOCAL_RANK'])
+            if local >= torch.cuda.device_count():
+                raise ValueError(f'torchrun: found {os.environ["LOCAL_WORLD_SIZE"]} processes, expected at most one for each '
+                                 f'of the {torch.cuda.device_count()} GPUs')
+            torch.cuda.set_device(local)
+        patience = datetime.timedelta(hours=4)           # rank 0 may have to fetch and decode the images first
+        torch.distributed.init_process_group('nccl' if cuda else 'gloo', timeout=patience)
+        atexit.register(torch.distributed.destroy_process_group)
+        if torch.distributed.get_rank():
+            sys.stdout = open(os.devnull, 'w')
+    return torch.device('cuda', torch.cuda.current_device()) if cuda else torch.device('cpu')
+
+
+def world():
+    """(rank, number of processes) of the training; (0, 1) without torchrun."""
+    if _alone or not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+@contextlib.contextmanager
+def alone():
+    """Within it, each process of torchrun works for itself: for tests of the notebook's parts."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+@contextlib.contextmanager
+def rank_0_first():
+    """Within it, rank 0 works while the others wait; then they work."""
+    rank, _ = world()
+    if rank:
+        shared(None)
+    yield
+    if not rank:
+        shared(None)
+
+
+def shared(value):
+    """Rank 0's value, on every process."""
+    values = [value]
+    if world()[1] > 1:
+        torch.distributed.broadcast_object_list(values)
+    return values[0]
 
 
 # --------------------------------------------------------------------------------------------------- pictures
@@ -1028,3 +1603,29 @@ def plot_losses(history):
     for axes in (losses, answers):
         axes.set_xlabel('epoch')
         axes.legend(fontsize=8, ncols=2)
+
+
+def plot_distance(history, floor=None):
+    """Plot the distance to real faces over the epochs, and dashed the floor: real faces against other real faces."""
+    epochs, distances, _ = history['distances'].T
+    _, axes = plt.subplots(figsize=(10, 3), layout='constrained')
+    axes.plot(epochs, distances, 'o-', color=G_COLOUR, label='generated faces')
+    best = distances.argmin()
+    axes.annotate(f'best: {distances[best]:.2f}', (epochs[best], distances[best]), xytext=(0, 9), textcoords='offset points',
+                  ha='right', fontsize=9)
+    if floor:
+        axes.axhline(floor, color='grey', linestyle='--', linewidth=1, label=f'floor, other real faces: {floor:.2f}')
+    axes.set(yscale='log', xlabel='epoch', ylabel='Fréchet face distance')
+    axes.legend(fontsize=8)
+
+
+def plot_attributes(shares):
+    """Plot the shares of attributes: shares is a dict from a label ('training faces', say) to {attribute: share}."""
+    attributes = sorted(next(iter(shares.values())), key=lambda name: -next(iter(shares.values()))[name])
+    _, axes = plt.subplots(figsize=(10, 3.6), layout='constrained')
+    for number, (label, values) in enumerate(shares.items()):
+        places = np.arange(len(attributes)) + .8 / len(shares) * (number - (len(shares) - 1) / 2)
+        axes.bar(places, [100 * values[name] for name in attributes], .8 / len(shares), label=label)
+    axes.set_xticks(range(len(attributes)), [name.replace('_', ' ') for name in attributes], rotation=90, fontsize=8)
+    axes.set(ylabel='% of faces', xlim=(-.7, len(attributes) - .3))
+    axes.legend(fontsize=8)

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import zipfile
 from pathlib import Path
 
@@ -40,7 +41,8 @@ HERE = Path(__file__).resolve().parent
 NOTEBOOK = HERE / 'dcgan_faces.ipynb'
 LONG = pytest.mark.skipif('DCGAN_LONG' not in os.environ, reason='takes long: set DCGAN_LONG=1')
 PARTS = ('get_dataloader', 'scale', 'random_flip', 'Discriminator', 'Generator', 'weights_init_normal', 'build_network', 'real_loss',
-         'fake_loss', 'make_optimizers', 'train_step', 'update_average', 'generate', 'train', 'view_samples',
+         'fake_loss', 'OBJECTIVES', 'gradient_penalty', 'make_optimizers',
+         'decay_learning_rates', 'train_step', 'update_average', 'generate', 'train', 'view_samples',
          'sample_faces', 'slerp')
 
 # ---------------------------------------------------------------------------------------------------- mechanics
@@ -68,7 +70,7 @@ def part_test(test):
         before = helpers.random_state()
         torch.manual_seed(0)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()), helpers.alone():
                 test(*parts, **named_parts)
         finally:
             helpers.set_random_state(before)
@@ -128,7 +130,7 @@ def empty_folder():
 def folder(tmp_path, monkeypatch):
     """An empty current folder, and none of the project's environment variables."""
     monkeypatch.chdir(tmp_path)
-    for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL'):
+    for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL', 'DCGAN_FAST', 'DCGAN_ATTRIBUTES'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('no_proxy', '*')
     return tmp_path
@@ -366,6 +368,88 @@ def test_losses(real_loss, fake_loss):
 
 
 @part_test
+def test_objectives(OBJECTIVES):
+    """Values of every objective against its paper's formula, and the sign of its gradients."""
+    real, fake = torch.tensor([[.5], [-1.], [3.]]), torch.tensor([[-.5], [2.], [-4.]])
+    r, f = real.double().flatten().tolist(), fake.double().flatten().tolist()
+
+    def mean(values):
+        values = list(values)
+        return sum(values) / len(values)
+
+    def plus(x):
+        return math.log1p(math.exp(x))
+
+    pairs = list(zip(r, f))
+    expected = {
+        'bce': (mean(plus(-a) + plus(b) for a, b in pairs), mean(plus(-b) for b in f)),
+        'bce-smooth': (mean(.9 * plus(-a) + .1 * plus(a) + plus(b) for a, b in pairs), mean(plus(-b) for b in f)),
+        'least-squares': (mean((a - 1) ** 2 + b ** 2 for a, b in pairs), mean((b - 1) ** 2 for b in f)),
+        'hinge': (mean(max(0, 1 - a) + max(0, 1 + b) for a, b in pairs), -mean(f)),
+        'wasserstein': (mean(f) - mean(r), -mean(f)),
+        'relativistic': (mean(plus(b - a) for a, b in pairs), mean(plus(a - b) for a, b in pairs)),
+    }
+    expect(set(expected) <= set(OBJECTIVES), 'Names', sorted(OBJECTIVES), f'{sorted(expected)}, and others if you like')
+    for name in expected:
+        d_objective, g_objective = OBJECTIVES[name]
+        for player, objective, value in (('D', d_objective, expected[name][0]), ('G', g_objective, expected[name][1])):
+            x, y = real.clone().requires_grad_(), fake.clone().requires_grad_()
+            loss = objective(x, y)
+            expect_close(f'Loss of {player}', loss.detach(), value, 1e-5, objective=name)
+        slope, = torch.autograd.grad(loss, y)        # G's, at the fake of the lowest logit
+        expect(slope[2] < 0, "G's gradient", slope.tolist(), 'calls for a higher logit', objective=name)
+
+
+@part_test
+def test_gradient_penalty(gradient_penalty):
+    """For a linear D its slope is known: |w|, wherever it is measured."""
+    w = torch.randn(3 * 4 * 4)
+
+    def D(x):
+        return (x.flatten(1) @ w)[:, None]
+
+    real, fake = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 4, 4, requires_grad=True)
+    expect_close('R1', gradient_penalty(D, real, fake, 'bce').detach(), w.square().sum(), 1e-3)
+    expect_close('R1 + R2', gradient_penalty(D, real, fake, 'relativistic').detach(), 2 * w.square().sum(), 1e-3)
+    expect_close('Wasserstein', gradient_penalty(D, real, fake, 'wasserstein').detach(), (w.norm() - 1) ** 2, 1e-3)
+    v = w.clone().requires_grad_()
+
+    def curved(x):
+        return ((x.flatten(1) ** 2) @ v)[:, None] / 2
+
+    on_real, on_fake = ((x.detach().flatten(1) * w).square().sum(1).mean() for x in (real, fake))
+    expect_close('R1 of a curved D', gradient_penalty(curved, real, fake, 'bce').detach(), on_real, 1e-3)
+    penalty = gradient_penalty(curved, real, fake, 'relativistic')
+    expect_close('R1 + R2 of a curved D', penalty.detach(), on_real + on_fake, 1e-3)
+    far = torch.zeros(400, 3, 4, 4), torch.ones(400, 3, 4, 4)        # in between, the slope is the share of the way times |w|
+    between = gradient_penalty(curved, *far, 'wasserstein').detach()
+    shares = torch.linspace(0, 1, 1001)
+    expect_close('Wasserstein of a curved D, each image somewhere in between', between,
+                 (shares * w.norm() - 1).square().mean(), .15 * (w.norm() - 1).square())
+    slopes = torch.autograd.grad(penalty, [v, fake], allow_unused=True)
+    expect(slopes[0] is not None and slopes[0].abs().sum() > 0, "D's gradient of the penalty", slopes[0], 'a gradient')
+    expect(slopes[1] is None, "G's gradient of the penalty", 'a gradient', 'none')
+
+
+@part_test
+def test_decay_learning_rates(decay_learning_rates):
+    """Constant for the first half, then down in a line, never 0; the same whether or not it was asked before."""
+    optimizers = [torch.optim.Adam(nn.Linear(2, 1).parameters(), lr) for lr in (2e-4, 1e-3)]
+    rates = []
+    for epoch in range(1, 11):
+        decay_learning_rates(optimizers, epoch, 10)
+        rates.append([optimizer.param_groups[0]['lr'] for optimizer in optimizers])
+    rates = torch.tensor(rates, dtype=torch.float64) / torch.tensor([2e-4, 1e-3], dtype=torch.float64)
+    expect_close('First half', rates[:5], torch.ones(5, 2), 1e-9, n_epochs=10)
+    expect(0 < rates[-1, 0] < .25, 'Last rate', rates[-1].tolist(), 'above 0, under a quarter', n_epochs=10)
+    steps = rates[6:] - rates[5:-1]
+    expect_close('Steps down', steps, steps[:1].expand_as(steps), 1e-9, n_epochs=10)
+    expect(steps.max() < 0, 'Steps down', steps.tolist(), 'below 0', n_epochs=10)
+    decay_learning_rates(optimizers, 7, 10)
+    expect_close('Asked again', optimizers[0].param_groups[0]['lr'] / 2e-4, rates[6, 0], 1e-6, epoch=7)
+
+
+@part_test
 def test_make_optimizers(make_optimizers):
     """Two Adams with the DCGAN values by default, each over all weights of its own network and no others."""
     D, G = nn.Linear(3, 1), nn.Linear(2, 3)
@@ -385,19 +469,20 @@ def test_make_optimizers(make_optimizers):
 def test_train_step(train_step):
     """The numbers of one step against an independent calculation; each player's step leaves the other alone."""
     scope = scope_of(train_step)
-    for smooth, batch_size in ((False, 4), (True, 3)):
+    for objective, penalty, batch_size in (('bce', 0, 4), ('bce-smooth', 0, 3), ('relativistic', .5, 4)):
+        smooth = objective == 'bce-smooth'
         D, G, names = tiny_training(scope)
         d_optimizer, g_optimizer = names['d_optimizer'], names['g_optimizer']
         D2, G2 = copy.deepcopy(D), copy.deepcopy(G)
         d_optimizer2, g_optimizer2 = (torch.optim.Adam(m.parameters(), 2e-4, (.5, .999)) for m in (D2, G2))
         real, z = torch.rand(batch_size, 3, 32, 32) * 2 - 1, torch.randn(batch_size, 6)
-        parameters = dict(smooth=smooth, batch_size=batch_size)
+        parameters = dict(objective=objective, penalty=penalty, batch_size=batch_size)
         for p in (*D.parameters(), *G.parameters()):
             p.grad = torch.ones_like(p)              # left over from before: no step may add to it
         seen_by_G = []
         hooks = [next(G.parameters()).register_hook(lambda _: seen_by_G.append('backward')),
                  G.register_forward_hook(lambda *_: seen_by_G.append('forward'))]
-        out = train_step(D, G, d_optimizer, g_optimizer, real, z, smooth)
+        out = train_step(D, G, d_optimizer, g_optimizer, real, z, objective=objective, penalty=penalty)
         for hook in hooks:
             hook.remove()
         expect_equal("G's passes: D's step must not run back into G", seen_by_G, ['forward', 'backward'], **parameters)
@@ -405,10 +490,17 @@ def test_train_step(train_step):
         fake = G2(z)                                 # the same step, written out by hand
         logits_real, logits_fake = D2(real), D2(fake.detach())
         d_loss = F.softplus(-logits_real).mean() + .1 * smooth * logits_real.mean() + F.softplus(logits_fake).mean()
-        for p, gradient in zip(D2.parameters(), torch.autograd.grad(d_loss, list(D2.parameters()))):
+        extra = 0
+        if penalty:
+            d_loss = F.softplus(logits_fake - logits_real).mean()
+            for x in (real, fake):
+                x = x.detach().requires_grad_()
+                slope, = torch.autograd.grad(D2(x).sum(), x, create_graph=True)
+                extra = extra + penalty * slope.square().sum() / batch_size
+        for p, gradient in zip(D2.parameters(), torch.autograd.grad(d_loss + extra, list(D2.parameters()))):
             p.grad = gradient
         d_optimizer2.step()
-        g_loss = F.softplus(-D2(fake)).mean()
+        g_loss = F.softplus((logits_real.detach() if penalty else 0) - D2(fake)).mean()
         for p, gradient in zip(G2.parameters(), torch.autograd.grad(g_loss, list(G2.parameters()))):
             p.grad = gradient
         g_optimizer2.step()
@@ -472,9 +564,9 @@ def test_train(train):
             D, G, names = tiny_training(scope)
             step, generate, steps, noises = scope['train_step'], scope['generate'], [], []
 
-            def watched_step(D, G, d_optimizer, g_optimizer, real, z, *rest):
+            def watched_step(D, G, d_optimizer, g_optimizer, real, z, **options):
                 steps.append((real.detach().clone(), z.detach().clone(), D.training and G.training))
-                return step(D, G, d_optimizer, g_optimizer, real, z, *rest)
+                return step(D, G, d_optimizer, g_optimizer, real, z, **options)
 
             def watched_generate(G, z):
                 noises.append(z.clone())
@@ -600,6 +692,60 @@ def test_interrupt_keeps_finished_epochs(notebook, folder, capsys):
     expect_same_run(whole, run_training(notebook, 4, resume=True))
 
 
+def brightness(images):
+    return images.double().mean().item()
+
+
+EVERYTHING = dict(objective='relativistic', penalty=.1, lr_decay=True, distance=brightness, distance_every=2)
+
+
+def test_resume_is_exact_with_everything_on(notebook, folder, capsys):
+    """Penalty, schedule and distance too: interrupted in epoch 4 of 6, resumed, and the same to the bit, best epoch included."""
+    whole = run_training(notebook, 6, **EVERYTHING)
+    best = helpers.load_checkpoint(best=True)['epoch']
+    step, calls = notebook.train_step, []
+
+    def interrupted_step(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return step(*arguments, **options)
+
+    notebook.train_step = interrupted_step
+    run_training(notebook, 6, **EVERYTHING)
+    assert 'Interrupted in epoch 4' in capsys.readouterr().out
+    expect_same_run(whole, run_training(notebook, 6, resume=True, **EVERYTHING))
+    assert helpers.load_checkpoint(best=True)['epoch'] == best
+    assert helpers.load_history()['distances'][:, 0].tolist() == [2, 4, 6]
+
+
+def test_distance_changes_nothing(notebook, folder):
+    """Asking for the distance must not draw from the training's random numbers, nor leave G in another mode."""
+    expect_same_run(run_training(notebook, 2), run_training(notebook, 2, distance=brightness))
+
+
+def test_best_epoch_is_kept(notebook, folder):
+    """The epoch with the lowest distance is kept as best.pt, and shown; the latest goes on being the latest."""
+    distances = iter([3., 1., 2.])
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        run_training(notebook, 3, distance=lambda images: next(distances))
+    assert helpers.load_checkpoint(best=True)['epoch'] == 2 and helpers.load_checkpoint()['epoch'] == 3
+    assert re.findall(r'FFD +(\d+\.\d\d)', printed.getvalue()) == ['3.00', '1.00', '2.00']
+    assert helpers.load_history()['distances'][:, 1].tolist() == [3, 1, 2]
+    run_training(notebook, 1)
+    assert helpers.load_checkpoint(best=True)['epoch'] == 1      # never measured: the latest
+
+
+def test_distance_is_asked_of_new_images_of_the_average(notebook, folder):
+    """N_JUDGED images in [-1, 1] from always the same noise."""
+    seen = []
+    run_training(notebook, 2, distance=lambda images: seen.append(images) or 1.)
+    assert [tuple(images.shape) for images in seen] == [(helpers.Run.N_JUDGED, 3, 32, 32)] * 2
+    G = notebook.load_generator()
+    z = torch.randn(helpers.Run.N_JUDGED, 6, generator=torch.Generator().manual_seed(0))[:20]
+    expect_close('Images of the best, that is the first epoch', seen[0][:20], notebook.generate(G, z), 1e-5)
+
+
 def test_finished_run_is_read_back(notebook, folder, capsys):
     """Training a finished run again changes nothing, and shows its epochs again."""
     first = run_training(notebook, 2)
@@ -663,7 +809,7 @@ def test_checkpoint_holds_the_run(notebook, folder):
                 'fixed_z', 'samples', 'history'}
     assert expected <= set(saved) and {'torch', 'cuda', 'python', 'numpy'} <= set(saved['random_state'])
     assert saved['config'] == {'lr': 2e-4, 'data': 'here', 'generator': dict(z_size=6, conv_dim=4, img_size=32),
-                               'smooth': False, 'flip': True, 'ema_decay': .9}
+                               'objective': 'bce', 'penalty': 0, 'penalty_every': 4, 'flip': True, 'ema_decay': .9, 'lr_decay': False}
     assert not list(folder.glob('**/*.part'))
 
 
@@ -678,6 +824,15 @@ def test_save_is_all_or_nothing(folder, monkeypatch):
     with pytest.raises(OSError):
         helpers.write_atomically('train_samples.pkl', broken)
     assert len(helpers.load_samples()) == 1 and os.listdir() == ['train_samples.pkl']
+
+
+def test_checkpoint_from_before_there_were_distances(notebook, folder, capsys):
+    """It is read like any other."""
+    run_training(notebook, 1)
+    state = torch.load('checkpoints_gan/latest.pt', weights_only=True)
+    del state['distances']
+    torch.save(state, 'checkpoints_gan/latest.pt')
+    assert helpers.load_checkpoint()['distances'] == [] and run_training(notebook, 2, resume=True)['epoch'] == 2
 
 
 def test_full_disk_does_not_end_training(notebook, folder, monkeypatch, capsys):
@@ -769,9 +924,9 @@ def going_bad(notebook, monkeypatch, at):
     """Let the steps with the numbers in at spoil one weight of G and give infinite losses."""
     step, calls = notebook.train_step, []
 
-    def bad_step(D, G, *rest):
+    def bad_step(D, G, *rest, **options):
         calls.append(1)
-        figures = step(D, G, *rest)
+        figures = step(D, G, *rest, **options)
         if len(calls) in at:
             next(G.parameters()).data[0, 0] = math.nan
             figures[:2] = math.inf
@@ -804,7 +959,7 @@ def test_bad_numbers_end_with_a_message(notebook, folder, monkeypatch, at, rescu
 def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
     monkeypatch.setattr(helpers, 'YOUNG', 3)
     monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
-    monkeypatch.setattr(notebook, 'train_step', lambda *_: torch.tensor([0., 9., .999, .001]))
+    monkeypatch.setattr(notebook, 'train_step', lambda *_, **options: torch.tensor([0., 9., .999, .001]))
     D, G, names = tiny_training(vars(notebook))
     with global_names(notebook.train, **names):
         notebook.train(D, G, 1)
@@ -1203,8 +1358,8 @@ def test_cache_is_used_until_the_folder_changes(folder, monkeypatch, capsys):
     paths[1].unlink()
     assert [decodings(), decodings()] == [4, 0]
     load(data_dir='faces', image_size=64)
-    assert decodings() == 0 and len(list((folder / 'faces/.dcgan_cache').iterdir())) == 2
-    cache, = (folder / 'faces/.dcgan_cache').glob('32px*')
+    assert decodings() == 0 and len(list((folder / 'faces').glob('.dcgan_cache-*.npy'))) == 2
+    cache, = (folder / 'faces').glob('.dcgan_cache-32px*')
     cache.write_bytes(cache.read_bytes()[:-7])
     assert [decodings(), decodings()] == [4, 0]
     assert 'is damaged' in capsys.readouterr().out
@@ -1226,12 +1381,27 @@ def test_faults_of_a_disk_are_not_cached(folder, monkeypatch):
     assert len(load(data_dir='faces')) == 4
 
 
-def test_cache_finds_another_place(folder):
+def test_cache_finds_another_place(folder, monkeypatch, capsys):
     """Where the images' folder takes no cache, the current one does."""
     write_images(folder / 'faces', 3)
-    (folder / 'faces/.dcgan_cache').touch()
+    write = helpers.write_atomically
+
+    def read_only(path, *arguments):
+        if path.parent.name == 'faces':
+            raise PermissionError(13, 'Permission denied')
+        write(path, *arguments)
+
+    monkeypatch.setattr(helpers, 'write_atomically', read_only)
     load(data_dir='faces')
-    assert list((folder / '.dcgan_cache').glob('32px*.npy'))
+    assert list(folder.glob('.dcgan_cache-32px*.npy')) and 'No cache in faces/: Permission denied' in capsys.readouterr().out
+
+
+def test_cache_is_no_class_of_images(folder):
+    """torchvision's ImageFolder, with which older notebooks read the same data, must not take the cache for a class."""
+    from torchvision.datasets import ImageFolder
+    write_images(folder / 'faces/celeba', 3)
+    load(data_dir='faces')
+    assert len(ImageFolder(folder / 'faces')) == 3
 
 
 def test_missed_nested_folder_is_said(folder, monkeypatch, capsys):
@@ -1558,7 +1728,7 @@ def cache_with(change):
     def prepare(folder, monkeypatch):
         write_images(folder / 'faces', 3)
         load(data_dir='faces')
-        path, = (folder / 'faces/.dcgan_cache').iterdir()
+        path, = (folder / 'faces').glob('.dcgan_cache*')
         change(path)
         return lambda notebook: load(data_dir='faces')
     return prepare
@@ -1749,7 +1919,7 @@ def fuzz(times, seed=0):
     run_training(notebook, 1)
     write_images(Path('faces'), 2)
     load(data_dir='faces')
-    cache, = Path('faces/.dcgan_cache').iterdir()
+    cache, = Path('faces').glob('.dcgan_cache*')
     small_archive('good.zip')
     grids = [IMAGES[:2, :, :4, :4].clone(), IMAGES[:2, :, :4, :4].numpy()]
     readers = {
@@ -1812,6 +1982,327 @@ def test_training_on_a_gpu(notebook, folder):
     assert all(grid.device.type == 'cpu' for grid in helpers.load_samples())
 
 
+# ------------------------------------------------------------------------------------------------------ metric
+
+
+@pytest.fixture(scope='module')
+def crowd():
+    return helpers.drawn_faces(600, 32)
+
+
+def test_encoder_is_small_and_knows_celebas_attributes():
+    encoder = helpers.FaceEncoder.trained()
+    assert helpers.ENCODER.stat().st_size < 2 * 2 ** 20 and not encoder.training
+    assert len(encoder.attribute_names) == 40 and {'Male', 'Young', 'Eyeglasses'} <= set(encoder.attribute_names)
+    with pytest.raises(FileNotFoundError, match='encoder.py'):
+        helpers.FaceEncoder.trained('nowhere.pt')
+
+
+@pytest.mark.parametrize('size', [32, 64, 128])
+def test_features_do_not_depend_on_type_or_batch(crowd, size):
+    """uint8 and float images, alone and among others, give the same features, at every size."""
+    images = F.interpolate(crowd[:3].float(), (size, size)).byte()
+    encoder = helpers.FaceEncoder.trained()
+    together = encoder.embed(images)
+    assert together.shape == (3, 128) and not together.requires_grad
+    expect_close('From floats', encoder.embed(images.float() / 127.5 - 1), together, 1e-5)
+    expect_close('Alone', encoder.embed(images[1:2]), together[1:2], .02)
+
+
+def test_face_distance_orders_what_the_eye_orders(crowd):
+    """0 to itself; small between halves of one crowd; larger the worse the images; an order like that of features."""
+    distance = helpers.FaceDistance(crowd, n=200)
+    assert distance.n == 200 and abs(distance(crowd[-200:])) < 1e-3
+    noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noisy = [distance(((crowd[:200].float() + level * noise).clamp(0, 255)).byte()) for level in (0, 20, 60)]
+    collapsed = distance(crowd[:1].expand(200, -1, -1, -1))
+    assert distance.floor < 1.5 * noisy[0] + .5 and noisy[0] < noisy[1] / 2 < noisy[2] / 2 and collapsed > 5 * noisy[0]
+    expect_close('As floats', distance(crowd[:200].float() / 127.5 - 1), noisy[0], 1e-3)
+    mean = distance.encoder.embed(crowd[-200:]).double().mean(0)
+    shift = distance.encoder.embed(crowd[:200]).double().mean(0) - mean
+    assert noisy[0] >= shift.square().sum().item()       # the distance of the means is a part of it
+
+
+@pytest.mark.parametrize('n_images', [1, 3, 20])
+def test_distance_to_a_handful_of_images(notebook, crowd, n_images, capsys):
+    """One single image must not stop the notebook: distances and quality come, with a word on their worth."""
+    distance = helpers.FaceDistance(crowd[:n_images], n_judged=2)
+    assert math.isfinite(distance(crowd[:10])) and math.isfinite(distance.floor) and len(distance.real) == distance.n == 10
+    assert all(map(math.isfinite, helpers.quality(crowd[:distance.n], distance.real).values()))
+    assert ('too few' in capsys.readouterr().out) == (n_images < 20)
+
+
+def test_quality_tells_precision_from_recall(crowd):
+    """torch-fidelity on our encoder: one face over and over is precise and recalls nothing; noise is neither."""
+    real, other = crowd[:200], crowd[200:400]
+    same_faces = helpers.quality(other, real)
+    assert list(same_faces) == ['Fréchet face distance', 'kernel face distance', 'precision', 'recall']
+    assert same_faces['precision'] > .5 and same_faces['recall'] > .5
+    one_face = helpers.quality(real[:1].expand(200, -1, -1, -1), real)
+    assert one_face['precision'] > .9 and one_face['recall'] < .1
+    noise = helpers.quality(torch.rand(200, 3, 32, 32) * 2 - 1, real)
+    assert noise['precision'] < .1 and noise['Fréchet face distance'] > 5 * same_faces['Fréchet face distance']
+    expect_close('Both ways to the distance', helpers.FaceDistance(torch.cat([other, real]), n=200)(other),
+                 same_faces['Fréchet face distance'], .01)
+
+
+def test_fid_without_its_weights_says_what_to_do(crowd, folder, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(folder))
+    monkeypatch.setattr(torch.hub, 'urlopen', lambda *_, **__: (_ for _ in ()).throw(urllib.error.URLError('no network')))
+    with pytest.raises(OSError, match="FID needs Inception's weights .* no network.* weights = "):
+        helpers.quality(crowd[:20], crowd[20:40], 'inception-v3-compat')
+
+
+def test_nearest_face_of_a_face_is_itself(crowd):
+    indices, distances = helpers.nearest_faces(crowd[[7, 3]].float() / 127.5 - 1, crowd[:20])
+    assert indices.tolist() == [7, 3] and distances.max() < .1
+    assert helpers.nearest_faces(crowd[[7]], crowd[8:20])[1] > .5
+
+
+def test_attribute_shares_are_shares(crowd):
+    shares = helpers.attribute_shares(crowd[:50])
+    assert len(shares) == 40 and all(0 <= share <= 1 for share in shares.values()) and len(set(shares.values())) > 3
+
+
+def with_attributes(folder, rows, names='Male Young'):
+    write_images(folder / 'faces', 6)
+    files = sorted(path.name for path in (folder / 'faces').glob('*.jpg'))
+    lines = [f'{file} {row}' for file, row in zip(files, rows)]
+    (folder / 'list_attr_celeba.txt').write_text('\n'.join([str(len(lines)), names, *lines]) + '\n')
+
+
+def test_balance_draws_all_groups_equally(notebook, folder):
+    """Three of four combinations occur, one of them once in six images: each gets a third of the draws."""
+    with_attributes(folder, [' 1  1', ' 1  1', ' 1  1', ' 1 -1', '-1  1', '-1  1'])
+    loader = notebook.get_dataloader(3, 32, 'faces', balance=('Male', 'Young'))
+    drawn = torch.tensor([index for _ in range(400) for index in loader.sampler])
+    shares = torch.bincount(drawn, minlength=6) / len(drawn)
+    expect_close('Share of each image', shares, torch.tensor([1, 1, 1, 3, 1.5, 1.5]) / 9, .03)
+    assert len(loader.sampler) == 6 and sum(len(images) for images, _ in loader) == 6
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda folder: (folder / 'list_attr_celeba.txt').unlink(), "CelebA's list_attr_celeba.txt"),
+    (lambda folder: (folder / 'list_attr_celeba.txt').write_text('2\nMale Young\na.jpg 1'), 'expected a number, a line of names'),
+    (lambda folder: (folder / 'list_attr_celeba.txt').write_text('1\nMale Young\na.jpg 1 1'), 'has no line for 6 of the 6 images'),
+    (lambda folder: with_attributes(folder, ['1 1'] * 6, 'Male Old'), "found 'Young', expected one of 'Male', 'Old'"),
+    (lambda folder: (folder / 'faces/000003.jpg').write_bytes(b'no image'), '1 images could not be read'),
+])
+def test_balance_says_what_is_missing(notebook, folder, change, message):
+    with_attributes(folder, ['1 1'] * 6)
+    change(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        notebook.get_dataloader(3, 32, 'faces', balance=('Male', 'Young'))
+
+
+def test_balance_of_drawn_faces_is_refused(notebook, folder):
+    with pytest.raises(ValueError, match='only the faces of CelebA have them'):
+        notebook.get_dataloader(3, 32, dataset='drawn', max_images=6, balance=('Male',))
+
+
+def test_pretrained_generator_draws_faces(notebook, folder):
+    """Small, readable without running anything, with a card; the encoder sees the faces of men and women, most of them young."""
+    assert sum(path.stat().st_size for path in (HERE / 'assets').glob('*.pt')) < 15 * 2 ** 20
+    saved = helpers.load_pretrained()
+    G = notebook.Generator(**saved['generator'])
+    G.load_state_dict(saved['weights'])
+    images = notebook.generate(G, torch.randn(64, G.z_size))
+    shares = helpers.attribute_shares(images)
+    assert .2 < shares['Male'] < .7 and shares['Young'] > .5 and shares['Bald'] < .3
+    for word in ('data', 'images seen', 'recipe', 'distance', 'Limits', 'Bias'):
+        assert word in saved['card'], word
+    with pytest.raises(FileNotFoundError, match='comes with the project'):
+        helpers.load_pretrained('nowhere.pt')
+
+
+# -------------------------------------------------------------------------------------------- speed, processes
+
+DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
+
+
+def fifty_steps(notebook, wrap, device, n_steps=50):
+    """Figures (n_steps, 4), and the weights, of the same training with a step that wrap makes; each fifth batch is short."""
+    D, G, names = tiny_training(vars(notebook))
+    for network in (D, G):
+        network.to(device, memory_format=torch.channels_last)
+    d_optimizer, g_optimizer = notebook.make_optimizers(D, G)
+    step = wrap(notebook.train_step, D, G, d_optimizer, g_optimizer)
+    numbers = torch.Generator().manual_seed(0)
+    faces = helpers.drawn_faces(8, 32).float().div(127.5).sub(1)
+    figures = []
+    for number in range(n_steps):
+        if number == 30:
+            g_optimizer.param_groups[0]['lr'] *= .5      # a graph must notice
+        chosen = torch.randperm(8, generator=numbers)[:5 if number % 5 == 4 else 8]
+        z = torch.randn(len(chosen), 6, generator=numbers)
+        figures.append(step(faces[chosen].to(device), z.to(device), objective='bce', penalty=.1 if number % 4 == 0 else 0))
+    return torch.stack(figures).cpu(), torch.cat([numbers_of(D), numbers_of(G)]).cpu()
+
+
+def plain(step, D, G, d_optimizer, g_optimizer):
+    return functools.partial(step, D, G, d_optimizer, g_optimizer)
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_captured_step_agrees_in_float32(notebook, monkeypatch, device):
+    """Without bfloat16 the wrapped step gives the plain step's numbers: on a CPU to the bit, on a GPU nearly."""
+    monkeypatch.setattr(helpers, 'has_bfloat16', lambda device: False)
+    before = torch.get_float32_matmul_precision()
+    try:
+        captured = fifty_steps(notebook, helpers.capture, device)
+        expected = fifty_steps(notebook, plain, device)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for came, wanted in zip(captured, expected):
+        expect_close('Figures and weights', came, wanted, 0 if device == 'cpu' else .02)
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_captured_step_agrees_in_bfloat16(notebook, monkeypatch, device):
+    """With bfloat16 (emulated where the machine has none) the 50 steps stay within 0.1 of the plain ones, and are not the same."""
+    monkeypatch.setattr(helpers, 'has_bfloat16', lambda device: True)
+    figures, weights = fifty_steps(notebook, helpers.capture, device)
+    plain_figures, plain_weights = fifty_steps(notebook, plain, device)
+    expect_close('Figures', figures, plain_figures, .1)
+    expect((weights != plain_weights).any(), 'Weights', 'those of float32', 'rounded a little otherwise')
+    expect(figures.dtype == torch.float32, 'Figures', figures.dtype, torch.float32)
+
+
+def test_fast_path_can_be_turned_off(notebook, monkeypatch):
+    monkeypatch.setattr(helpers, 'has_bfloat16', lambda device: True)
+    monkeypatch.setenv('DCGAN_FAST', '0')
+    for came, wanted in zip(fifty_steps(notebook, helpers.capture, 'cpu', 3), fifty_steps(notebook, plain, 'cpu', 3)):
+        expect_close('Figures and weights', came, wanted, 0)
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('drop_last', [False, True])
+def test_feed_gives_the_batches_of_the_loader(device, drop_last):
+    """The same seed, the same batches, in values and order; a sampler of one's own holds too."""
+    faces = helpers.ImageDataset(helpers.drawn_faces(10, 32), torch.zeros(10, dtype=torch.int64))
+    weighted = torch.utils.data.WeightedRandomSampler(torch.eye(10)[3], 7)
+    for options in (dict(shuffle=True), dict(shuffle=False), dict(sampler=weighted)):
+        loader = DataLoader(faces, 4, drop_last=drop_last, collate_fn=faces.collate, **options)
+        feed = helpers.Feed(loader, torch.device(device))
+        for _ in range(2):
+            torch.manual_seed(3)
+            expected = [images for images, _ in loader]
+            torch.manual_seed(3)
+            came = list(feed)
+            assert len(came) == len(expected) == len(loader)
+            for batch, wanted in zip(came, expected):
+                assert batch.device.type == device and batch.is_contiguous(memory_format=torch.channels_last)
+                expect_close('Batch', batch.cpu(), wanted, 1e-7, options=options)
+
+
+def test_feed_reads_other_loaders():
+    """A loader that is not ours is read as it is."""
+    batches = [torch.rand(2, 3, 8, 8) for _ in range(3)]
+    loader = DataLoader([(image, 0) for batch in batches for image in batch], 2)
+    for batch, wanted in zip(helpers.Feed(loader, torch.device('cpu')), batches, strict=True):
+        expect_close('Batch', batch, wanted, 0)
+    faces = helpers.ImageDataset(helpers.drawn_faces(6, 32), torch.zeros(6, dtype=torch.int64))
+    for loader in (DataLoader(torch.utils.data.Subset(faces, [4, 2]), 2, collate_fn=faces.collate),
+                   DataLoader(faces, batch_sampler=[[4, 2]], collate_fn=faces.collate),
+                   DataLoader(faces, 2, sampler=[4, 2], collate_fn=faces.collate)):
+        (batch,), (wanted, _) = helpers.Feed(loader, torch.device('cpu')), next(iter(loader))
+        expect_close('Batch', batch, wanted, 1e-7)
+        expect_close('Batch', batch, faces[[4, 2]][0], 1e-7)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_feed_from_pinned_memory(monkeypatch):
+    """Images that do not fit on the GPU give the same batches."""
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, 0))
+    test_feed_gives_the_batches_of_the_loader('cuda', False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_step_is_one_graph(notebook):
+    """On a GPU the step is recorded after its warm-up, and nothing made it fall back."""
+    D, G, names = tiny_training(vars(notebook))
+    for network in (D, G):
+        network.to('cuda', memory_format=torch.channels_last)
+    step = helpers.capture(notebook.train_step, D, G, *notebook.make_optimizers(D, G))
+    for _ in range(6):
+        step(torch.zeros(8, 3, 32, 32, device='cuda'), torch.randn(8, 6, device='cuda'))
+    assert not step.broken and len(step.graphs) == 1
+
+
+RANKS = """
+import os, sys
+sys.path.insert(0, {here!r})
+import torch
+from torch import nn
+import helpers
+import problem_unittests as tests
+notebook = helpers.load_definitions({notebook!r})
+helpers.has_bfloat16 = lambda device: False
+device = helpers.choose_device()
+torch.manual_seed(0)
+D = notebook.Discriminator(4, batch_norm=False)
+G = nn.Sequential(nn.Linear(6, 256), nn.Unflatten(1, (16, 4, 4)), nn.ConvTranspose2d(16, 3, 8, 8), nn.Tanh())
+d_optimizer, g_optimizer = notebook.make_optimizers(D, G, 1e-3)
+step = helpers.capture(notebook.train_step, D, G, d_optimizer, g_optimizer)
+faces = helpers.ImageDataset(helpers.drawn_faces(11, 32), torch.zeros(11, dtype=torch.int64))
+loader = torch.utils.data.DataLoader(faces, 4, shuffle=True, collate_fn=faces.collate)
+figures = []
+for number, images in enumerate(image for _ in range(3) for image in helpers.Feed(loader, device)):
+    if number == {dies_at} and helpers.world()[0] == 1:
+        os._exit(3)
+    if len(images) == 4:
+        figures.append(step(images * 2 - 1, torch.randn(4, 6), penalty=.1 if number % 2 else 0))
+weights = torch.cat([tests.numbers_of(D), tests.numbers_of(G)])
+torch.save((torch.stack(figures), weights), f'out-{{helpers.world()[0]}}-of-{{helpers.world()[1]}}.pt')
+print('printed by one')
+"""
+
+
+def torchrun(folder, script, *arguments, environment=(), processes=2):
+    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes),
+                           script, *arguments], cwd=folder, capture_output=True, text=True, timeout=300,
+                          env=dict(os.environ, CUDA_VISIBLE_DEVICES='', **dict(environment)))
+
+
+def test_two_processes_train_as_one(folder):
+    """Without batch normalisation two gloo processes give the weights and figures of one, to rounding."""
+    Path('ranks.py').write_text(RANKS.format(here=str(HERE), notebook=str(NOTEBOOK), dies_at=-1))
+    subprocess.run([sys.executable, 'ranks.py'], check=True, cwd=folder, capture_output=True,
+                   env=dict(os.environ, CUDA_VISIBLE_DEVICES=''))
+    done = torchrun(folder, 'ranks.py')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('printed by one') == 1
+    figures, weights = torch.load('out-0-of-1.pt')
+    assert len(figures) == 6
+    for rank in (0, 1):
+        figures_of_rank, weights_of_rank = torch.load(f'out-{rank}-of-2.pt')
+        expect_close('Figures', figures_of_rank, figures, 1e-4, rank=rank)
+        expect_close('Weights', weights_of_rank, weights, 1e-4, rank=rank)
+
+
+def test_a_dead_process_ends_the_job(folder):
+    """One of two processes dies: the job ends by itself, with a failure that says which."""
+    Path('ranks.py').write_text(RANKS.format(here=str(HERE), notebook=str(NOTEBOOK), dies_at=4))
+    done = torchrun(folder, 'ranks.py')
+    assert done.returncode != 0 and not list(folder.glob('out-*'))
+    assert re.search(r'exitcode *: 3 ', done.stderr) and re.search(r'rank *: 1 ', done.stderr), done.stderr
+
+
+def test_notebook_under_torchrun(copy_of_project):
+    """The exported notebook with two processes: one prints and writes; a second start goes on from the first."""
+    subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'script', 'dcgan_faces.ipynb'], cwd=copy_of_project, check=True,
+                   capture_output=True)
+    for n_epochs in (1, 2):
+        done = torchrun(copy_of_project, 'dcgan_faces.py', environment=dict(
+            DCGAN_PRESET=f'smoke n_epochs={n_epochs}', DCGAN_DATA='drawn', MPLBACKEND='agg'))
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall(r'^epoch +\d+/', done.stdout, re.M)) == n_epochs
+        assert done.stdout.count('Continuing checkpoints_gan/ after epoch 1') == n_epochs - 1
+        assert done.stdout.count("Preset 'smoke") == 1 and not list(copy_of_project.glob('checkpoints_gan-*'))
+    saved = helpers.load_checkpoint(copy_of_project / 'checkpoints_gan')
+    assert saved['epoch'] == 2 and saved['n_steps'] == 8 and saved['images_seen'] == 128
+
+
 # ----------------------------------------------------------------------------------- the tests are tested: faults
 
 
@@ -1852,15 +2343,16 @@ FAULTS = [
      test_weights_init_normal),
     ('init of G never applied', edits(('    G.apply(weights_init_normal)\n', '')), test_build_network),
     ('init of D never applied', edits(('    D.apply(weights_init_normal)\n', '')), test_build_network),
-    ('real images never scaled', edits(('real = scale(images.to(where))', 'real = images.to(where)')), test_train),
+    ('real images never scaled', edits(('real = scale(images)', 'real = images')), test_train),
     ('scale for symmetric ranges only', edits(('x * (high - low) + low', 'x * 2 * high - high')), test_scale),
-    ('fixed_z drawn anew each epoch', edits(('run.fixed_z', "torch.randn(16, arguments['z_size'])")), test_train),
+    ('fixed_z drawn anew each epoch', edits(('lambda z: generate(G_average, z)',
+                                                    "lambda z: generate(G_average, torch.randn(len(z), arguments['z_size']))")), test_train),
     ('samples keep their graph', edits((GRAPH, 'def generate')), test_generate),
-    ('no detach', edits(('D(fake.detach())', 'D(fake)'), ('d_loss.backward()', 'd_loss.backward(retain_graph=True)')),
+    ('no detach', edits(('D(fake.detach())', 'D(fake)'), ('extra).backward()', 'extra).backward(retain_graph=True)')),
      test_train_step),
     ('grids in train mode', edits(('G.eval()(z', 'G(z')), test_generate),
     ('fake batch sized by the loader', edits(('z = torch.randn(len(real),', 'z = torch.randn(batch_size,')), test_train),
-    ('eps 0.8 in D', edits(('nn.BatchNorm2d(deep)', 'nn.BatchNorm2d(deep, 0.8)')), test_discriminator_layers),
+    ('eps 0.8 in D', edits(('nn.BatchNorm2d(deep) if', 'nn.BatchNorm2d(deep, 0.8) if')), test_discriminator_layers),
     ('eps 0.8 in G', edits(('nn.BatchNorm2d(shallow)', 'nn.BatchNorm2d(shallow, 0.8)')), test_generator_layers),
     ('sigmoid, then BCE', edits((REAL_BCE, 'return F.binary_cross_entropy(torch.sigmoid(D_out), target)')), test_losses),
     ('checkpoint without optimizers', edits((PARTS_OF_A_RUN, 'parts = dict(D=D, G=G, G_average=G_average)')),
@@ -1875,7 +2367,7 @@ FAULTS = [
     ('in-place scale', edits(('return x * (high - low) + low', 'return x.mul_(high - low).add_(low)')), test_scale),
     ('last layer of D too narrow', edits(('nn.Conv2d(shallow, deep, 4', 'nn.Conv2d(shallow, deep, 3')),
      test_discriminator_layers),
-    ('LeakyReLU of 0.01', edits(("nn.BatchNorm2d(deep), nn.LeakyReLU(0.2, ", 'nn.BatchNorm2d(deep), nn.LeakyReLU(0.01, ')),
+    ('LeakyReLU of 0.01', edits(("nn.Identity(), nn.LeakyReLU(0.2, ", 'nn.Identity(), nn.LeakyReLU(0.01, ')),
      test_discriminator_layers),
     ('no batch normalisation in G', edits(('nn.BatchNorm2d(shallow), ', '')), test_generator_layers),
     ('ReLU at the end of G', edits(('nn.Tanh()', 'nn.ReLU()')), test_generator_layers),
@@ -1893,12 +2385,31 @@ FAULTS = [
     ('mirrored upside down', edits(('x.flip(3)', 'x.flip(2)')), test_random_flip),
     ('one coin for the batch', edits(('torch.rand(len(x), 1, 1, 1, device', 'torch.rand(1, 1, 1, 1, device')), test_random_flip),
     ('never mirrored', edits(('real = random_flip(real) if flip else real', 'real = real')), test_mirrors_when_asked),
-    ('saturating loss', edits(('g_loss = real_loss(D(fake))', 'g_loss = -fake_loss(D(fake))')), test_train_step),
+    ('saturating loss', edits(("'bce':           (lambda real, fake: real_loss(real) + fake_loss(fake), lambda real, fake: real_loss(fake))",
+                                "'bce':           (lambda real, fake: real_loss(real) + fake_loss(fake), lambda real, fake: -fake_loss(fake))")),
+     test_objectives),
     ('gradients of D add up', edits(('d_optimizer.zero_grad()', 'pass')), test_train_step),
-    ('smoothing forgotten', edits(('real_loss(D_real, smooth)', 'real_loss(D_real)')), test_train_step),
+    ('smoothing forgotten', edits(('real_loss(real, smooth=True)', 'real_loss(real)')), test_objectives),
+    ('hinge the wrong way round', edits(('F.relu(1 - real) + F.relu(1 + fake)', 'F.relu(1 + real) + F.relu(1 - fake)')),
+     test_objectives),
+    ('always the same objective', edits(('OBJECTIVES[objective]', "OBJECTIVES['bce']")), test_train_step),
+    ('penalty forgotten', edits(('if penalty else 0\n    (d_loss', 'if False else 0\n    (d_loss')), test_train_step),
+    ('penalty reaches G', edits(('x = x.detach().requires_grad_()', 'x = x if x.requires_grad else x.requires_grad_()')),
+     test_gradient_penalty),
+    ('penalty not differentiable', edits(('D(x).sum(), x, create_graph=True)', 'D(x).sum(), x)')), test_gradient_penalty),
+    ('penalty on real images alone', edits(("[real, fake] if objective == 'relativistic' else [real]", '[real]')),
+     test_gradient_penalty),
+    ('Wasserstein penalty on real images', edits(('[mix * real + (1 - mix) * fake]', '[real]')), test_gradient_penalty),
+    ('Wasserstein penalty in one place for all', edits(('torch.rand(len(real), 1, 1, 1, device=real.device)',
+                                                        'torch.rand(1, 1, 1, 1, device=real.device)')), test_gradient_penalty),
+    ('R1 on fakes', edits(("if objective == 'relativistic' else [real]", "if objective == 'relativistic' else [fake]")),
+     test_gradient_penalty),
+    ('penalty counted as loss', edits(('torch.stack([d_loss,', 'torch.stack([d_loss + extra,')), test_train_step),
+    ('learning rate decays from where it is', edits(("group.setdefault('initial_lr', group['lr'])", "group['lr']")),
+     test_decay_learning_rates),
     ("average without BatchNorm's statistics", edits(('zip(G_average.state_dict().values(), G.state_dict().values())',
                                                       'zip(G_average.parameters(), G.parameters())')), test_update_average),
-    ('average the wrong way round', edits(('average.lerp_(current, 1 - decay)', 'average.lerp_(current, decay)')),
+    ('average the wrong way round', edits(('currents, 1 - decay)', 'currents, decay)')),
      test_update_average),
     ('G left in eval mode', edits(('    G.train(training)\n', '')), test_generate),
     ('noise drawn once', edits(("z = torch.randn(len(real), arguments['z_size'], device=where)",
@@ -1908,8 +2419,25 @@ FAULTS = [
     ('line at every batch', edits(('if batch_i % print_every == 0', 'if True')), test_train),
     ('straight walk', edits(('    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)',
                              '    return (1 - t) * start + t * end')), test_slerp),
-    ('loader does not shuffle', edits(('shuffle=True, collate_fn=images.collate)', 'collate_fn=images.collate)')),
+    ('loader does not shuffle', edits(('shuffle=not balance, ', '')),
      test_get_dataloader),
+    ('batches in the order of the files', breaks(
+        helpers.Feed, '_cut_out', lambda self: self.images.split(self.loader.batch_size)), test_feed_gives_the_batches_of_the_loader),
+    ('captured step loses its options', breaks(
+        helpers, 'capture', lambda step, *parts: lambda real, z, **options: step(*parts, real, z)),
+     test_captured_step_agrees_in_float32),
+    ('no bfloat16 after all', breaks(helpers._BFloat16, 'forward', lambda self, x: self.network(x)),
+     test_captured_step_agrees_in_bfloat16),
+    ('best checkpoint is the latest', breaks(
+        helpers, 'load_checkpoint', lambda folder='checkpoints_gan', best=False, load=helpers.load_checkpoint: load(folder)),
+     test_best_epoch_is_kept),
+    ('distance draws from the training', breaks(helpers.Run, '_judge', lambda self, generate: [torch.randn(4), ''][1]),
+     test_distance_changes_nothing),
+    ('balance changes nothing', breaks(
+        helpers, 'WeightedRandomSampler', lambda weights, n: torch.utils.data.WeightedRandomSampler(torch.ones(n), n)),
+     test_balance_draws_all_groups_equally),
+    ('distance blind to noise', breaks(helpers.FaceEncoder, 'embed', lambda self, images: self.attributes.weight[:, :len(images)].T),
+     test_face_distance_orders_what_the_eye_orders),
     ('loader gives bytes', breaks(helpers.ImageDataset, '__getitem__', lambda s, i: (s.images[i].float(), s.labels[i])),
      test_get_dataloader),
 ]
@@ -1919,7 +2447,8 @@ FAULTS = [
 def test_planted_faults_are_caught(monkeypatch, folder, name, plant, test):
     """Plant a fault in the part under test: its test must fail."""
     notebook = plant(monkeypatch)
-    available = dict(folder=folder, notebook=notebook, monkeypatch=monkeypatch)
+    available = dict(folder=folder, notebook=notebook, monkeypatch=monkeypatch, device='cpu', drop_last=False,
+                     crowd=helpers.drawn_faces(600, 32) if 'crowd' in inspect.signature(test).parameters else None)
     arguments = {argument: available[argument] if argument in available else getattr(notebook, argument)
                  for argument in inspect.signature(test).parameters}
     with pytest.raises((AssertionError, OSError, ValueError, RuntimeError, KeyError)):
@@ -1947,7 +2476,7 @@ def test_a_success_prints_and_leaves_the_random_state(notebook, capsys):
 def test_definitions_have_no_side_effect(notebook, capsys):
     """Reading them prints nothing, builds nothing, and gives every part."""
     assert capsys.readouterr().out == ''
-    assert all(callable(getattr(notebook, name)) for name in PARTS)
+    assert all(hasattr(notebook, name) for name in PARTS)
     assert not any(hasattr(notebook, name) for name in ('celeba_train_loader', 'D', 'G', 'losses', 'config'))
     assert set(notebook.PRESETS) == {'smoke', 'quick', 'classic', 'full'}
 
@@ -2038,7 +2567,10 @@ def test_faults_in_the_committed_notebook_are_caught(old, new, fault):
 
 @pytest.fixture
 def copy_of_project(tmp_path):
-    """A folder of the three files that a run needs, and nothing else."""
+    """A folder of what a run needs, and nothing else."""
+    (tmp_path / 'assets').mkdir()
+    for name in ('encoder.pt', 'generator-32.pt'):
+        shutil.copy(HERE / 'assets' / name, tmp_path / 'assets')
     for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
         shutil.copy(HERE / name, tmp_path)
     return tmp_path
