@@ -900,6 +900,7 @@ class Run:
             self._resume_or_set_aside(resume)
         if shared(self.epoch) and self.rank:             # the others take up what rank 0 has found
             self._restore(load_checkpoint(self.folder))
+            self.saved = self.epoch
         self._remember()
 
     def __enter__(self):
@@ -1100,7 +1101,7 @@ class Run:
                 self.saved = self.epoch
                 print('\n'.join(self.lines))
                 print(f'Continuing {self.folder}/ after epoch {self.epoch} ({self.images_seen:,} images seen).')
-                return self.save()                   # makes good what a crash between two files has left undone
+                return self._write()                 # makes good what a crash between two files has left undone
             why = 'it differs in ' + ', '.join(sorted(changed))
         numbered = (Path(f'{self.folder}-{number}') for number in itertools.count(1))
         aside = next(path for path in numbered if not path.exists())
