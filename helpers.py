@@ -61,22 +61,29 @@ from tqdm import tqdm
 # ------------------------------------------------------------------------------------------------ definitions
 
 
-def load_definitions(notebook='dcgan_faces.ipynb', edit=lambda source: source):
+def load_definitions(notebook='dcgan_faces.ipynb', edits=()):
     """Give the notebook's definitions as a module: imports, functions, classes and UPPER_CASE constants.
 
     Everything else in the notebook (building, training, plotting) is left out, so importing it costs nothing.
-    edit    changes each code cell's source before it is compiled; the tests plant bugs with it.
-    Raises FileNotFoundError where there is no such notebook.
+    edits   pairs (old, new) of source to be replaced first: the tests plant bugs so, and the study its variants.
+    Raises FileNotFoundError where there is no such notebook, ValueError unless each old is found in it exactly once.
     """
     notebook = Path(notebook)
     cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
     module = types.ModuleType(notebook.stem)
     module.__file__ = str(notebook)
+    found = collections.Counter({old: 0 for old, _ in edits})
     for number, cell in enumerate(cells):
         if cell['cell_type'] == 'code':
-            tree = ast.parse(edit(''.join(cell['source'])))
+            source = ''.join(cell['source'])
+            for old, new in edits:
+                found[old] += source.count(old)
+                source = source.replace(old, new)
+            tree = ast.parse(source)
             tree.body = [node for node in tree.body if _is_definition(node)]
             exec(compile(tree, f'{notebook.name}[{number}]', 'exec'), module.__dict__)
+    if set(found.values()) - {1}:
+        raise ValueError(f'edits: expected each exactly once in {notebook.name}, found {dict(found)}')
     return module
 
 
@@ -1126,18 +1133,15 @@ class FaceEncoder(torch.nn.Module):
     are resized to 64x64 first, as they would be to be looked at side by side.
     """
 
-    DEPTHS = (32, 'half', 64, 64, 'half', 128, 128, 'half', 128)
+    LAYERS = (32, 2), (64, 2), (64, 1), (128, 2), (128, 1), (128, 2)     # depth and stride
 
     def __init__(self, n_attributes=40):
         super().__init__()
-        layers, depth, stride = [], 3, 2
-        for item in self.DEPTHS:
-            if item == 'half':
-                stride = 2
-                continue
-            layers += [torch.nn.Conv2d(depth, item, 3, stride, padding=1, bias=False), torch.nn.BatchNorm2d(item),
+        layers, depth = [], 3
+        for deep, stride in self.LAYERS:
+            layers += [torch.nn.Conv2d(depth, deep, 3, stride, padding=1, bias=False), torch.nn.BatchNorm2d(deep),
                        torch.nn.ReLU()]
-            depth, stride = item, 1
+            depth = deep
         self.features = torch.nn.Sequential(*layers)     # (B, 128, 4, 4)
         self.attributes = torch.nn.Linear(depth, n_attributes)
 
@@ -1456,19 +1460,9 @@ class Feed:
         torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)      # as DataLoader does: for the same
         # seed its batches and these are the same
         order = shared(torch.as_tensor(list(self.loader.sampler))).to(self.images.device)
-        batches = order.split(self.loader.batch_size)
-        if self.loader.drop_last and batches and len(batches[-1]) < self.loader.batch_size:
-            batches = batches[:-1]
-        ahead = None
-        for chosen in batches:
+        for chosen in order.split(self.loader.batch_size)[:len(self.loader)]:    # its length knows of drop_last
             images = self.images[chosen]
-            if images.device != self.device:
-                images = images.pin_memory().to(self.device, non_blocking=True)
-            if ahead is not None:
-                yield ahead
-            ahead = images
-        if ahead is not None:
-            yield ahead
+            yield images if images.device == self.device else images.pin_memory().to(self.device, non_blocking=True)
 
 
 # ------------------------------------------------------------------------------------------- several processes

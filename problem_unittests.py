@@ -2308,19 +2308,7 @@ def test_notebook_under_torchrun(copy_of_project):
 
 def edits(*pairs):
     """A change of the notebook's source: each (old, new) must be found exactly once."""
-    def plant(monkeypatch):
-        found = {old: 0 for old, new in pairs}
-
-        def edit(source):
-            for old, new in pairs:
-                found[old] += source.count(old)
-                source = source.replace(old, new)
-            return source
-
-        module = helpers.load_definitions(NOTEBOOK, edit)
-        assert set(found.values()) == {1}, f'the place for the fault is gone: {found}'
-        return module
-    return plant
+    return lambda monkeypatch: helpers.load_definitions(NOTEBOOK, pairs)
 
 
 def breaks(target, name, replacement):
@@ -2479,6 +2467,13 @@ def test_definitions_have_no_side_effect(notebook, capsys):
     assert all(hasattr(notebook, name) for name in PARTS)
     assert not any(hasattr(notebook, name) for name in ('celeba_train_loader', 'D', 'G', 'losses', 'config'))
     assert set(notebook.PRESETS) == {'smoke', 'quick', 'classic', 'full'}
+
+
+@pytest.mark.parametrize('old, times', [('no such line', 0), ('nn.BatchNorm2d(', 3)])
+def test_definitions_are_edited_in_one_place_or_not_at_all(old, times):
+    """A fault or a variant whose place is gone, or is not the only one, must not pass for planted."""
+    with pytest.raises(ValueError, match=rf'expected each exactly once .* found .*{times}'):
+        helpers.load_definitions(NOTEBOOK, [(old, 'pass')] if not times else [(old, old)])
 
 
 def test_configuration_is_the_parameters_cell(notebook):

@@ -316,13 +316,12 @@ def passes(work, n_passes):
 
 def loader_tables(bench):
     """Loading alone: all files, again and again."""
-    folder = bench.folder / 'celeba'                 # our cache must not lie where ImageFolder looks for classes
     for size in sorted({size for size, _ in bench.settings}):
-        ours = quietly(notebook.get_dataloader, BATCH, size, folder)
+        ours = quietly(notebook.get_dataloader, BATCH, size, bench.folder)
         works = {f'public: ImageFolder + PIL, {workers} workers': public_loader(bench.folder, size, bench.n_files, workers)
                  for workers in (0, 4)}
-        works |= {'ours: the first decoding, cache written': functools.partial(decode_first, folder, size),
-                  'ours: opening the cache': functools.partial(quietly, helpers.decode_folder, folder, size),
+        works |= {'ours: the first decoding, cache written': functools.partial(decode_first, bench.folder, size),
+                  'ours: opening the cache': functools.partial(quietly, helpers.decode_folder, bench.folder, size),
                   'ours: get_dataloader': ours,
                   'ours: helpers.Feed, which train uses': helpers.Feed(ours, device)}
         rows = [Row(name, lambda work=work: functools.partial(passes, work), bench.n_files, 'passes')
@@ -366,7 +365,7 @@ def epoch_tables(bench):
         step = Row('', functools.partial(step_builder, size, width, real), BATCH, tuned=False)
         step.warm_up(WARM_STEPS, 4)                  # as many batches as the public step can take in 4 s
         n_images = min(max(step.units, 6), bench.n_files // BATCH) * BATCH
-        ours = quietly(notebook.get_dataloader, BATCH, size, bench.folder / 'celeba', 'faces', n_images)
+        ours = quietly(notebook.get_dataloader, BATCH, size, bench.folder, 'faces', n_images)
         rows = []
         for name, workers, foreach in (('public loop, 0 workers', 0, False), ('public loop, 4 workers', 4, False),
                                        ('the same with Adam over lists', 4, True))[:3 if CUDA else 2]:

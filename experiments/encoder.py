@@ -20,6 +20,7 @@ import helpers  # noqa: E402
 
 TRAIN, TEST = range(11_001, 18_001), range(1, 1_001)
 EPOCHS, BATCH, SEED = 40, 100, 0
+notebook = helpers.load_definitions(HERE / 'dcgan_faces.ipynb')
 
 
 def load(folder, attributes):
@@ -33,7 +34,7 @@ def load(folder, attributes):
 
 def augment(x, small):
     """Mirror half, shift by up to 3 pixels, and now and then throw the details away that 32x32 does not have."""
-    x = torch.where(torch.rand(len(x), 1, 1, 1) < .5, x.flip(3), x)
+    x = notebook.random_flip(x)
     top, left = torch.randint(7, (2,)).tolist()
     x = F.pad(x, (3, 3, 3, 3), mode='replicate')[:, :, top:top + 64, left:left + 64]
     return F.interpolate(x, (32, 32), mode='bilinear', antialias=True) if small else x

@@ -68,16 +68,15 @@ def main(folder, provenance, attributes=None):
     seen = latest['images_seen'] // latest['epoch']              # an epoch
 
     images = helpers.decode_folder(folder / 'processed_celeba_small', config['img_size'])
-    face_distance = helpers.FaceDistance(images)
-    real, other = images[-face_distance.n:], images[-2 * face_distance.n:-face_distance.n]
+    face_distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED)
+    real, other = face_distance.real, images[-2 * face_distance.n:-face_distance.n]
     generated = notebook.sample_faces(face_distance.n, folder / helpers.CHECKPOINTS, seed=config['seed'])
-    floor_judged = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED).floor
     ours, floor = helpers.quality(generated, real), helpers.quality(other, real)
 
     for name, draw in (('faces', lambda: helpers.show_grid(samples[-1])),
                        ('curves', lambda: helpers.plot_losses(history)),
                        ('epochs', lambda: helpers.show_epochs(samples, n_faces=8)),
-                       ('distance', lambda: helpers.plot_distance(history, floor_judged))):
+                       ('distance', lambda: helpers.plot_distance(history, face_distance.floor))):
         draw()
         save(name)
     (ASSETS / 'training.png').write_bytes(helpers.film(samples))
