@@ -1487,6 +1487,7 @@ def choose_device():
         patience = datetime.timedelta(hours=4)           # rank 0 may have to fetch and decode the images first
         torch.distributed.init_process_group('nccl' if cuda else 'gloo', timeout=patience)
         atexit.register(torch.distributed.destroy_process_group)
+        atexit.register(time.sleep, .5)                  # first: gloo's threads let go of tensors, for which they need Python
         if torch.distributed.get_rank():
             sys.stdout = open(os.devnull, 'w')
     return torch.device('cuda', torch.cuda.current_device()) if cuda else torch.device('cpu')

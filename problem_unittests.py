@@ -2280,6 +2280,23 @@ def test_two_processes_train_as_one(folder):
         expect_close('Weights', weights_of_rank, weights, 1e-4, rank=rank)
 
 
+def test_processes_end_in_peace(folder):
+    """A script that ends right after its last message: gloo's threads are done with it before Python is."""
+    Path('brief.py').write_text(f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+import torch
+import helpers
+helpers.choose_device()
+held = torch.distributed.group.WORLD             # as DistributedDataParallel holds it
+sys.setswitchinterval(10)                        # gloo's threads wait until Python has nothing to do
+for _ in range(20):
+    torch.distributed.all_reduce(torch.ones(5))
+""")
+    done = torchrun(folder, 'brief.py', processes=4)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dead_process_ends_the_job(folder):
     """One of two processes dies: the job ends by itself, with a failure that says which."""
     Path('ranks.py').write_text(RANKS.format(here=str(HERE), notebook=str(NOTEBOOK), dies_at=4))
