@@ -957,7 +957,7 @@ def test_bad_numbers_end_with_a_message(notebook, folder, monkeypatch, at, rescu
 
 
 def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
-    monkeypatch.setattr(helpers, 'YOUNG', 3)
+    monkeypatch.setattr(helpers.running, 'YOUNG', 3)
     monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
     monkeypatch.setattr(notebook, 'train_step', lambda *_, **options: torch.tensor([0., 9., .999, .001]))
     D, G, names = tiny_training(vars(notebook))
@@ -1010,7 +1010,7 @@ for crash in range(int(sys.argv[2])):
         def announced(*arguments, **options):
             write(*arguments, **options)
             os.write(done, b'.')
-        helpers.write_atomically = announced
+        helpers.files.write_atomically = announced
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
             tests.run_training(notebook, 10_000, resume=True)
@@ -1342,7 +1342,7 @@ def test_cache_is_used_until_the_folder_changes(folder, monkeypatch, capsys):
     """Decoded once; again after a new, a changed or a missing file, or damage to the cache; one file for each size."""
     paths = write_images(folder / 'faces', 5)
     decoded, decode = [], helpers.decode_image
-    monkeypatch.setattr(helpers, 'decode_image', lambda *a: decoded.append(1) or decode(*a))
+    monkeypatch.setattr(helpers.data, 'decode_image', lambda *a: decoded.append(1) or decode(*a))
 
     def decodings():
         decoded.clear()
@@ -1376,7 +1376,7 @@ def test_faults_of_a_disk_are_not_cached(folder, monkeypatch):
         return decode(path, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(helpers, 'decode_image', denied)
+        patch.setattr(helpers.data, 'decode_image', denied)
         assert len(load(data_dir='faces')) == 3
     assert len(load(data_dir='faces')) == 4
 
@@ -1391,7 +1391,7 @@ def test_cache_finds_another_place(folder, monkeypatch, capsys):
             raise PermissionError(13, 'Permission denied')
         write(path, *arguments)
 
-    monkeypatch.setattr(helpers, 'write_atomically', read_only)
+    monkeypatch.setattr(helpers.files, 'write_atomically', read_only)
     load(data_dir='faces')
     assert list(folder.glob('.dcgan_cache-32px*.npy')) and 'No cache in faces/: Permission denied' in capsys.readouterr().out
 
@@ -1407,7 +1407,7 @@ def test_cache_is_no_class_of_images(folder):
 def test_missed_nested_folder_is_said(folder, monkeypatch, capsys):
     """As many images as celeba/ holds without the folder inside it: a note tells how many there should be."""
     write_images(folder / 'faces/celeba', 3)
-    monkeypatch.setattr(helpers, 'FACES_OUTER', 3)
+    monkeypatch.setattr(helpers.data, 'FACES_OUTER', 3)
     load(data_dir='faces')
     assert 'With that, it is 89,931' in capsys.readouterr().out
 
@@ -1646,7 +1646,7 @@ def archive_with(change=None, limit=None, **options):
         if change:
             path.write_bytes(change(path.read_bytes()))
         if limit:
-            monkeypatch.setattr(helpers, 'UNPACKED_LIMIT', limit)
+            monkeypatch.setattr(helpers.data, 'UNPACKED_LIMIT', limit)
         return lambda notebook: load(max_images=5)
     return prepare
 
@@ -1670,7 +1670,7 @@ def zip_of(name, content):
 def served(status=200, data=b'<html>sorry</html>', **faults):
     """The download meets this server."""
     def prepare(folder, monkeypatch):
-        monkeypatch.setattr(helpers, 'PATIENCE', .3)
+        monkeypatch.setattr(helpers.data, 'PATIENCE', .3)
         server = Server(data, status=status, **faults)
         monkeypatch.setenv('DCGAN_URL', server.url)
 
@@ -1685,7 +1685,7 @@ def served(status=200, data=b'<html>sorry</html>', **faults):
 def unresolved(folder, monkeypatch):
     """The machine asks for the server's address, and nobody ever tells."""
     import socket
-    monkeypatch.setattr(helpers, 'PATIENCE', .3)
+    monkeypatch.setattr(helpers.data, 'PATIENCE', .3)
     monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: time.sleep(2))
     monkeypatch.setenv('DCGAN_URL', 'http://faces.example/faces.zip')
     return lambda notebook: load(max_images=5)
@@ -1711,15 +1711,15 @@ def training(**options):
 def changing_folder(folder, monkeypatch):
     """One of five images disappears while the others are decoded."""
     paths, decode = write_images(folder / 'faces', 5), helpers.decode_image
-    monkeypatch.setattr(helpers, 'decode_image', lambda *a: paths[4].unlink(missing_ok=True) or decode(*a))
+    monkeypatch.setattr(helpers.data, 'decode_image', lambda *a: paths[4].unlink(missing_ok=True) or decode(*a))
     return lambda notebook: load(data_dir='faces')
 
 
 def many_files(folder, monkeypatch):
     """A listing of 1,200,000 files, and memory for a tenth of them."""
     (folder / 'faces').mkdir()
-    monkeypatch.setattr(helpers, 'list_images', lambda folder: [(f'{n}.jpg', 1, 1) for n in range(1_200_000)])
-    monkeypatch.setattr(helpers, 'IMAGES_LIMIT', 120_000 * 3 * 32 * 32)
+    monkeypatch.setattr(helpers.data, 'list_images', lambda folder: [(f'{n}.jpg', 1, 1) for n in range(1_200_000)])
+    monkeypatch.setattr(helpers.data, 'IMAGES_LIMIT', 120_000 * 3 * 32 * 32)
     return lambda notebook: load(data_dir='faces')
 
 
@@ -1915,7 +1915,7 @@ def fuzz(times, seed=0):
     random = randomness.Random(seed)
     notebook = helpers.load_definitions(NOTEBOOK)
     torch.set_num_threads(1)
-    helpers.UNPACKED_LIMIT = 2 ** 20
+    helpers.data.UNPACKED_LIMIT = 2 ** 20
     run_training(notebook, 1)
     write_images(Path('faces'), 2)
     load(data_dir='faces')
@@ -2146,7 +2146,7 @@ def plain(step, D, G, d_optimizer, g_optimizer):
 @pytest.mark.parametrize('device', DEVICES)
 def test_captured_step_agrees_in_float32(notebook, monkeypatch, device):
     """Without bfloat16 the wrapped step gives the plain step's numbers: on a CPU to the bit, on a GPU nearly."""
-    monkeypatch.setattr(helpers, 'has_bfloat16', lambda device: False)
+    monkeypatch.setattr(helpers.speed, 'has_bfloat16', lambda device: False)
     before = torch.get_float32_matmul_precision()
     try:
         captured = fifty_steps(notebook, helpers.capture, device)
@@ -2160,7 +2160,7 @@ def test_captured_step_agrees_in_float32(notebook, monkeypatch, device):
 @pytest.mark.parametrize('device', DEVICES)
 def test_captured_step_agrees_in_bfloat16(notebook, monkeypatch, device):
     """With bfloat16 (emulated where the machine has none) the 50 steps stay within 0.1 of the plain ones, and are not the same."""
-    monkeypatch.setattr(helpers, 'has_bfloat16', lambda device: True)
+    monkeypatch.setattr(helpers.speed, 'has_bfloat16', lambda device: True)
     figures, weights = fifty_steps(notebook, helpers.capture, device)
     plain_figures, plain_weights = fifty_steps(notebook, plain, device)
     expect_close('Figures', figures, plain_figures, .1)
@@ -2169,7 +2169,7 @@ def test_captured_step_agrees_in_bfloat16(notebook, monkeypatch, device):
 
 
 def test_fast_path_can_be_turned_off(notebook, monkeypatch):
-    monkeypatch.setattr(helpers, 'has_bfloat16', lambda device: True)
+    monkeypatch.setattr(helpers.speed, 'has_bfloat16', lambda device: True)
     monkeypatch.setenv('DCGAN_FAST', '0')
     for came, wanted in zip(fifty_steps(notebook, helpers.capture, 'cpu', 3), fifty_steps(notebook, plain, 'cpu', 3)):
         expect_close('Figures and weights', came, wanted, 0)
@@ -2237,7 +2237,7 @@ from torch import nn
 import helpers
 import problem_unittests as tests
 notebook = helpers.load_definitions({notebook!r})
-helpers.has_bfloat16 = lambda device: False
+helpers.speed.has_bfloat16 = lambda device: False
 device = helpers.choose_device()
 torch.manual_seed(0)
 D = notebook.Discriminator(4, batch_norm=False)
@@ -2362,7 +2362,7 @@ FAULTS = [
     ('sigmoid, then BCE', edits((REAL_BCE, 'return F.binary_cross_entropy(torch.sigmoid(D_out), target)')), test_losses),
     ('checkpoint without optimizers', edits((PARTS_OF_A_RUN, 'parts = dict(D=D, G=G, G_average=G_average)')),
      test_resume_is_exact),
-    ('checkpoint without random state', breaks(helpers, 'set_random_state', lambda state: None), test_resume_is_exact),
+    ('checkpoint without random state', breaks(helpers.running, 'set_random_state', lambda state: None), test_resume_is_exact),
     ('checkpoint without epoch', breaks(helpers.Run, 'STATE', tuple(n for n in helpers.Run.STATE if n != 'epoch')),
      test_resume_is_exact),
     ('checkpoint needs its folder', breaks(Path, 'mkdir', lambda *a, **k: None), test_resume_is_exact),
@@ -2431,7 +2431,7 @@ FAULTS = [
     ('captured step loses its options', breaks(
         helpers, 'capture', lambda step, *parts: lambda real, z, **options: step(*parts, real, z)),
      test_captured_step_agrees_in_float32),
-    ('no bfloat16 after all', breaks(helpers._BFloat16, 'forward', lambda self, x: self.network(x)),
+    ('no bfloat16 after all', breaks(helpers.speed._BFloat16, 'forward', lambda self, x: self.network(x)),
      test_captured_step_agrees_in_bfloat16),
     ('best checkpoint is the latest', breaks(
         helpers, 'load_checkpoint', lambda folder='checkpoints_gan', best=False, load=helpers.load_checkpoint: load(folder)),
@@ -2439,7 +2439,7 @@ FAULTS = [
     ('distance draws from the training', breaks(helpers.Run, '_judge', lambda self, generate: [torch.randn(4), ''][1]),
      test_distance_changes_nothing),
     ('balance changes nothing', breaks(
-        helpers, 'WeightedRandomSampler', lambda weights, n: torch.utils.data.WeightedRandomSampler(torch.ones(n), n)),
+        helpers.data, 'WeightedRandomSampler', lambda weights, n: torch.utils.data.WeightedRandomSampler(torch.ones(n), n)),
      test_balance_draws_all_groups_equally),
     ('distance blind to noise', breaks(helpers.FaceEncoder, 'embed', lambda self, images: self.attributes.weight[:, :len(images)].T),
      test_face_distance_orders_what_the_eye_orders),
@@ -2583,7 +2583,8 @@ def copy_of_project(tmp_path):
     (tmp_path / 'assets').mkdir()
     for name in ('encoder.pt', 'generator-32.pt'):
         shutil.copy(HERE / 'assets' / name, tmp_path / 'assets')
-    for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
+    shutil.copytree(HERE / 'helpers', tmp_path / 'helpers')
+    for name in ('problem_unittests.py', 'dcgan_faces.ipynb'):
         shutil.copy(HERE / name, tmp_path)
     return tmp_path
 

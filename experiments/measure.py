@@ -86,9 +86,10 @@ def command_rows(folder):
         if not data:
             continue
         with tempfile.TemporaryDirectory() as clone:
-            for name in ('helpers.py', 'problem_unittests.py', 'dcgan_faces.ipynb'):
+            for name in ('problem_unittests.py', 'dcgan_faces.ipynb'):
                 shutil.copy(HERE / name, clone)
-            shutil.copytree(HERE / 'assets', Path(clone) / 'assets')
+            for name in ('helpers', 'assets'):
+                shutil.copytree(HERE / name, Path(clone) / name)
             if data == folder:
                 os.symlink(Path(folder).resolve(), Path(clone) / 'faces')
                 data = 'faces'

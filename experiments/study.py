@@ -64,10 +64,10 @@ VERDICTS = {'helps': 'tab:green', 'hurts': 'tab:red', 'within noise': 'tab:gray'
 class Row:
     """A setting: group, name, what is said of it, edits (old, new) of the notebook's source, changes of BASE."""
 
-    def __init__(self, group, name, claim='', *edits, what='', **changes):
+    def __init__(self, group, name, claim='', *edits, what='', against='', **changes):
         self.group, self.name, self.claim, self.edits, self.config = group, name, claim, edits, BASE | changes
         self.change = what or ', '.join(f'{name} {value}' for name, value in changes.items())
-        self.base = 'base' if self.config['img_size'] == 32 else f'base {self.config["img_size"]}'
+        self.base = against or ('base' if self.config['img_size'] == 32 else f'base {self.config["img_size"]}')
 
 
 def layers(n_less, size):
@@ -157,8 +157,8 @@ ROWS = {row.name: row for row in (
     Row('technique', 'R1 penalty x 10', penalty=.25),
     # too dear for most CPUs
     Row('dear', 'images x 5', HELPS, what='5 times the budget', budgets=5),
-    Row('dear', 'conv_dim 128', HELPS, conv_dim=128),
-    Row('dear', 'conv_dim 256', WISHED, conv_dim=256),
+    *(Row('dear', f'conv_dim {width}', claim, conv_dim=width, budgets=.25, against='images x 0.25')
+      for width, claim in ((128, HELPS), (256, WISHED))),
     Row('dear', 'base 64', WISHED, img_size=64),
     Row('dear', 'recipe 64', img_size=64, **RECIPE))}
 GROUPS = list(dict.fromkeys(row.group for row in ROWS.values()))
