@@ -2363,7 +2363,7 @@ FAULTS = [
     ('checkpoint without optimizers', edits((PARTS_OF_A_RUN, 'parts = dict(D=D, G=G, G_average=G_average)')),
      test_resume_is_exact),
     ('checkpoint without random state', breaks(helpers.running, 'set_random_state', lambda state: None), test_resume_is_exact),
-    ('checkpoint without epoch', breaks(helpers.Run, 'STATE', tuple(n for n in helpers.Run.STATE if n != 'epoch')),
+    ('checkpoint without epoch', breaks(helpers.files, 'STATE', tuple(n for n in helpers.files.STATE if n != 'epoch')),
      test_resume_is_exact),
     ('checkpoint needs its folder', breaks(Path, 'mkdir', lambda *a, **k: None), test_resume_is_exact),
     ('plot_size/2 as an index', edits((SUBPLOT, SUBPLOT.replace('8,', '16 / 2,'))), test_view_samples),
@@ -2587,6 +2587,17 @@ def copy_of_project(tmp_path):
     for name in ('problem_unittests.py', 'dcgan_faces.ipynb'):
         shutil.copy(HERE / name, tmp_path)
     return tmp_path
+
+
+def test_names_of_helpers_exist():
+    """Notebook and experiments name nothing in helpers that is not there: no other test runs the experiments."""
+    sources = [(path.name, path.read_text(encoding='utf-8')) for path in sorted((HERE / 'experiments').glob('*.py'))]
+    sources += [(NOTEBOOK.name, ''.join(cell['source'])) for cell in json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+                if cell['cell_type'] == 'code']
+    named = {(name, node.attr) for name, source in sources for node in ast.walk(ast.parse(source))
+             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'helpers'}
+    assert len(named) > 50
+    assert [(name, attribute) for name, attribute in sorted(named) if not hasattr(helpers, attribute)] == []
 
 
 def test_notebook_runs_from_top_to_bottom(copy_of_project):

@@ -165,12 +165,17 @@ def nearest_faces(generated, images):
     return indices, distances
 
 
+def seen_attributes(images):
+    """Which of CelebA's 40 attributes the encoder sees in each image: (names, bool tensor (n, 40)), as load_attributes."""
+    encoder = FaceEncoder.trained().to(choose_device())
+    features = encoder.embed(to_bytes(images)).to(encoder.attributes.weight.device)
+    return encoder.attribute_names, (encoder.attributes(features) > 0).cpu()
+
+
 def attribute_shares(images):
     """The share of images in which the encoder sees each of CelebA's 40 attributes: a dict from name to share."""
-    encoder = FaceEncoder.trained().to(choose_device())
-    with torch.no_grad():
-        seen = encoder.attributes(encoder.embed(to_bytes(images)).to(encoder.attributes.weight.device)) > 0
-    return dict(zip(encoder.attribute_names, seen.float().mean(0).tolist()))
+    names, seen = seen_attributes(images)
+    return dict(zip(names, seen.float().mean(0).tolist()))
 
 
 def to_bytes(images):

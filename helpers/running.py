@@ -52,7 +52,6 @@ class Run:
               distance_every epochs, of N_JUDGED images; the best epoch is kept as best.pt. None: not asked
     """
 
-    STATE = files.STATE
     MAY_CHANGE = 'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every'
     N_JUDGED = 2000
 
@@ -205,7 +204,7 @@ class Run:
     def _state(self):
         """All of the run: what a checkpoint holds."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        return state | {name: getattr(self, name) for name in self.STATE} | dict(random_state=random_state())
+        return state | {name: getattr(self, name) for name in files.STATE} | dict(random_state=random_state())
 
     def _remember(self):
         """Keep a copy, but for the grids, to go back to when numbers go bad."""
@@ -214,7 +213,7 @@ class Run:
         self.good = file.getvalue()
 
     def _restore(self, state):
-        for name in self.STATE[1:]:                  # the configuration is today's
+        for name in files.STATE[1:]:                  # the configuration is today's
             setattr(self, name, state[name])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
