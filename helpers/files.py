@@ -12,8 +12,8 @@ import torch
 
 CHECKPOINTS = 'checkpoints_gan'
 SAMPLES = 'train_samples.pkl'
-STATE = ('config', 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history',
-         'distances', 'rescued')
+STATE = ('config', 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history', 'distances',
+         'rescued')                                  # what a checkpoint holds of a Run, beside networks and optimizers
 PRETRAINED = Path(__file__).parent.parent / 'assets/generator-32.pt'
 
 
