@@ -1,43 +1,53 @@
-"""Train the face encoder behind Fréchet face distance on CelebA's 40 attributes, into assets/encoder.pt.
+"""Train the face encoder behind the Fréchet face distance, on CelebA's 40 attributes.
 
-    python experiments/encoder.py FOLDER_OF_FACES list_attr_celeba.txt
+    python -m experiments.encoder FOLDER_OF_FACES list_attr_celeba.txt
 
-Faces 011001 to 018000 train it, faces 000001 to 001000 test it. No face in 001001 to 011000 is used: from those come
-reference and floor of the distance. Half of the batches are seen at 32x32, so that the encoder suits both sizes.
-Takes about five minutes on two cores. Accuracies go to assets/encoder.csv.
+Faces 011001 to 018000 train it, faces 000001 to 001000 test it. No face from 001001 to 011000 is
+used: from those come reference and floor of the distance. Half of the batches are seen at 32x32, so
+that the encoder suits both sizes. Takes about five minutes on two cores. Writes encoder.pt (the
+weights, in half precision) and encoder.csv (which share of each attribute's answers is right).
 """
-import csv
-import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-HERE = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HERE))
-import helpers  # noqa: E402
+import helpers
+from experiments import common
+from machinery import files
 
-TRAIN, TEST = range(11_001, 18_001), range(1, 1_001)
+TRAIN, TEST = range(11_001, 18_001), range(1, 1_001)     # ids of faces
 EPOCHS, BATCH, SEED = 40, 100, 0
-notebook = helpers.load_definitions(HERE / 'dcgan_faces.ipynb')
+HIGHEST_RATE, WEIGHT_DECAY, DROPOUT = 4e-3, 0.05, 0.2
+COLUMNS = ('attribute', 'right_32', 'right_64', 'majority', 'n_train', 'n_test', 'images_seen',
+           'seed', 'command', 'device', 'torch')
+notebook = common.notebook_definitions()
 
 
 def load(folder, attributes):
-    """Faces, 40 labels (N, 40) in {0, 1}, ids and the names of the attributes."""
-    names, labels = helpers.read_attributes(attributes)
-    paths = [Path(path).name for path, *_ in helpers.list_images(folder)]
-    images = helpers.decode_folder(folder, 64)
-    assert len(images) == len(paths), 'a file could not be read: which label belongs to which image is not known'
-    return images, torch.stack([labels[path] for path in paths]).float(), torch.tensor([int(path[:6]) for path in paths]), names
+    """Return (faces, labels, ids, names of the attributes) of a folder.
+
+    faces uint8 (N, 3, 64, 64); labels float32 (N, 40) in {0, 1}; ids int64 (N,)
+    """
+    names, labels_of = helpers.read_attributes(attributes)
+    images, paths = helpers.decode_folder(folder, 64)
+    file_names = [Path(path).name for path in paths]
+    labels = torch.stack([labels_of[name] for name in file_names]).float()
+    ids = torch.tensor([int(name[:6]) for name in file_names])
+    return images, labels, ids, names
 
 
 def augment(x, small):
-    """Mirror half, shift by up to 3 pixels, and now and then throw the details away that 32x32 does not have."""
+    """Mirror half, shift by up to 3 pixels, and take away the details that 32x32 does not have."""
     x = notebook.random_flip(x)
     top, left = torch.randint(7, (2,)).tolist()
     x = F.pad(x, (3, 3, 3, 3), mode='replicate')[:, :, top:top + 64, left:left + 64]
-    return F.interpolate(x, (32, 32), mode='bilinear', antialias=True) if small else x
+    return shrink(x) if small else x
+
+
+def shrink(x):
+    return F.interpolate(x, (32, 32), mode='bilinear', antialias=True)
 
 
 def to_float(images):
@@ -46,55 +56,91 @@ def to_float(images):
 
 @torch.no_grad()
 def answers(encoder, images, size):
-    """Attribute logits (N, 40) of images seen at size x size."""
-    batches = [to_float(batch) for batch in images.split(250)]
-    batches = [batch if size == 64 else F.interpolate(batch, (32, 32), mode='bilinear', antialias=True) for batch in batches]
-    return torch.cat([encoder.attributes(encoder(batch)) for batch in batches])
+    """Return the attribute logits (N, 40) of images seen at size x size."""
+    logits = []
+    for batch in images.split(250):
+        x = to_float(batch)
+        if size == 32:
+            x = shrink(x)
+        logits.append(encoder.attributes(encoder(x)))
+    return torch.cat(logits)
 
 
-def main():
-    folder, attributes = sys.argv[1:]
-    images, labels, ids, names = load(folder, attributes)
-    train, test = (torch.isin(ids, torch.tensor(chosen)) for chosen in (TRAIN, TEST))
-    x, y = images[train], labels[train]
-    torch.manual_seed(SEED)
-    encoder = helpers.FaceEncoder(len(names)).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(encoder.parameters(), weight_decay=.05, fused=True)
-    steps = EPOCHS * (len(x) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+def right_answers(encoder, images, labels, size):
+    """Return which answers are right, bool (N, 40)."""
+    return (answers(encoder, images, size) > 0) == (labels > 0.5)
+
+
+def train(encoder, images, labels, test_images, test_labels):
+    """Train for EPOCHS, and say every fifth how many answers about the test faces are right."""
+    optimizer = torch.optim.AdamW(encoder.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+    n_batches = len(images) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, HIGHEST_RATE, EPOCHS * n_batches)
     started = time.time()
-    for epoch in range(EPOCHS):
+    for epoch in range(1, EPOCHS + 1):
         encoder.train()
-        for number, batch in enumerate(torch.randperm(len(x))[:len(x) // BATCH * BATCH].split(BATCH)):
+        order = torch.randperm(len(images))[:n_batches * BATCH]
+        for number, batch in enumerate(order.split(BATCH)):
             with torch.autocast('cpu', torch.bfloat16):
-                features = encoder(augment(to_float(x[batch]), small=number % 2))
-                logits = encoder.attributes(F.dropout(features, .2))
-            loss = F.binary_cross_entropy_with_logits(logits.float(), y[batch])
+                features = encoder(augment(to_float(images[batch]), small=number % 2 == 1))
+                logits = encoder.attributes(F.dropout(features, DROPOUT))
+            loss = F.binary_cross_entropy_with_logits(logits.float(), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        if epoch % 5 == 4:
-            encoder.eval()
-            right = [((answers(encoder, images[test], size) > 0) == (labels[test] > .5)).float().mean().item() for size in (32, 64)]
-            print(f'epoch {epoch + 1}: loss {loss.item():.3f}, right at 32x32 {right[0]:.4f}, at 64x64 {right[1]:.4f}, '
-                  f'{time.time() - started:.0f} s', flush=True)
+        encoder.eval()
+        if epoch % 5 == 0:
+            right = []
+            for size in (32, 64):
+                right.append(right_answers(encoder, test_images, test_labels, size).float().mean())
+            print(f'epoch {epoch}: loss {loss.item():.3f}, right at 32x32 {right[0]:.4f}, '
+                  f'at 64x64 {right[1]:.4f}, {time.time() - started:.0f} s', flush=True)
 
-    encoder.eval()
-    majority = (labels[train].mean(0) > .5).float()
-    guessed = (majority == labels[test]).float().mean(0).tolist()
-    right = {size: ((answers(encoder, images[test], size) > 0) == (labels[test] > .5)).float().mean(0).tolist() for size in (32, 64)}
-    with open(HERE / 'assets/encoder.csv', 'w', newline='') as file:
-        table = csv.writer(file)
-        table.writerow(['attribute', 'right_32', 'right_64', 'majority', 'n_train', 'n_test', 'images_seen', 'seed', 'command',
-                        'device', 'torch'])
-        for row in [('mean', *(sum(values) / len(values) for values in (right[32], right[64], guessed))),
-                    *zip(names, right[32], right[64], guessed)]:
-            table.writerow([row[0], *(f'{value:.3f}' for value in row[1:]), len(x), int(test.sum()), steps * BATCH, SEED,
-                            'python experiments/encoder.py FOLDER list_attr_celeba.txt', helpers.device_name(), torch.__version__])
-    state = {name: value.half() if value.is_floating_point() else value for name, value in encoder.state_dict().items()}
-    helpers.write_atomically(helpers.ENCODER, lambda file: torch.save(dict(attributes=names, weights=state), file))
-    print(f'{helpers.ENCODER.name}: {helpers.ENCODER.stat().st_size:,} bytes')
+
+def write_accuracies(into, names, accuracies, whence):
+    """Write encoder.csv: a row for the mean, then one for each attribute.
+
+    accuracies  {column: float tensor (40,)}
+    """
+    rows = []
+    for number, name in enumerate(['mean', *names]):
+        row = dict(whence, attribute=name)
+        for column, values in accuracies.items():
+            value = values.mean() if name == 'mean' else values[number - 1]
+            row[column] = f'{value:.3f}'
+        rows.append(row)
+    common.Table(into / 'encoder.csv', COLUMNS, key=('attribute',)).write(rows)
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('folder', type=common.existing_folder, help="of CelebA's faces")
+    parser.add_argument('attributes', type=Path, help="CelebA's list_attr_celeba.txt")
+    options = parser.parse_args(arguments)
+    images, labels, ids, names = load(options.folder, options.attributes)
+    in_train, in_test = torch.isin(ids, torch.tensor(TRAIN)), torch.isin(ids, torch.tensor(TEST))
+    train_images, train_labels = images[in_train], labels[in_train]
+    test_images, test_labels = images[in_test], labels[in_test]
+    torch.manual_seed(SEED)
+    encoder = helpers.FaceEncoder(len(names)).to(memory_format=torch.channels_last)
+    train(encoder, train_images, train_labels, test_images, test_labels)
+
+    majority = train_labels.mean(0) > 0.5
+    right_32 = right_answers(encoder, test_images, test_labels, 32)
+    right_64 = right_answers(encoder, test_images, test_labels, 64)
+    accuracies = dict(right_32=right_32.float().mean(0), right_64=right_64.float().mean(0),
+                      majority=(majority == test_labels).float().mean(0))
+    command = common.command('encoder', 'FOLDER', 'list_attr_celeba.txt')
+    n_train = len(train_images)
+    whence = dict(n_train=n_train, n_test=len(test_images), seed=SEED,
+                  images_seen=EPOCHS * (n_train // BATCH) * BATCH, **common.provenance(command))
+    write_accuracies(options.into, names, accuracies, whence)
+    weights = common.in_half_precision(encoder.state_dict())
+    path = options.into / helpers.ENCODER.name
+    saved = dict(attributes=names, weights=weights)
+    files.write_atomically(path, lambda file: torch.save(saved, file))
+    print(f'{path.name}: {path.stat().st_size:,} bytes')
 
 
 if __name__ == '__main__':

@@ -1,30 +1,30 @@
-"""Draw the pictures in assets/ from a finished run, and keep its generator: what the README and the notebook show of it.
+"""Draw the pictures in assets/ from a finished run, and keep its generator.
 
-    python experiments/pictures.py FOLDER PROVENANCE [list_attr_celeba.txt]
+    python -m experiments.pictures FOLDER PROVENANCE [list_attr_celeba.txt]
 
-FOLDER holds checkpoints_gan/, train_samples.pkl and the run's images as processed_celeba_small/. PROVENANCE (command, device,
-torch version) stands in each row of the tables. Writes faces.png (the last fixed-noise grid), curves.png, epochs.png,
-training.png (a film), distance.png, attributes.png, training.csv (a row an epoch), quality.csv, attributes.csv, and the
-averaged generator of the best epoch, in half precision, as generator-32.pt with its card in generator-32.md.
+FOLDER holds checkpoints_gan/, train_samples.pkl and the run's images as processed_celeba_small/.
+PROVENANCE (command, device, torch version) stands in each row of the tables. Writes faces.png (the
+last fixed-noise grid), curves.png, epochs.png, training.png (a film), distance.png and
+attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; and the averaged
+generator of the best epoch, in half precision, generator-32.pt with its card generator-32.md.
 """
-import csv
-import sys
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use('agg')
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
+import matplotlib.pyplot as plt
+import torch
 
-HERE = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HERE))
-import helpers  # noqa: E402
+import helpers
+from experiments import common
+from machinery import files
 
-ASSETS = HERE / 'assets'
-CARD = """# generator-32
+CARD = """\
+# generator-32
 
-A DCGAN generator: 100 normal random numbers to a face of 32x32. `helpers.load_pretrained()` reads it; nothing in it is run.
+A DCGAN generator: 100 normal random numbers to a face of 32×32.
+`helpers.load_pretrained()` reads it; nothing in it is run.
 
 | | |
 |---|---|
@@ -33,87 +33,140 @@ A DCGAN generator: 100 normal random numbers to a face of 32x32. `helpers.load_p
 | recipe | {recipe} |
 | made by | {provenance} |
 | weights | generator averaged over steps (EMA), float16, {n_weights:,} numbers |
-| Frechet face distance | {distance:.2f}; floor (real against real) {floor:.2f}. 5,000 generated, 5,000 real, 32x32, eval mode. Not an FID |
+| Fréchet face distance | {distance:.2f}; floor (real against real) {floor:.2f}. \
+5,000 generated, 5,000 real, 32×32, eval mode. Not an FID |
 | kernel face distance | {kernel:.4f} |
-| precision, recall | {precision:.3f}, {recall:.3f} (real against real: {floor_precision:.3f}, {floor_recall:.3f}) |
+| precision, recall | {precision:.3f}, {recall:.3f} \
+(real against real: {floor_precision:.3f}, {floor_recall:.3f}) |
 
-**Limits.** 32x32 pixels, near-frontal celebrity faces. The reference faces are among the training faces, so the distance rewards
-memorising as much as learning; the nearest training faces are shown in the notebook. Do not take a generated face for an anonymous one.
+**Limits.** 32×32 pixels, near-frontal celebrity faces. The reference faces are among the training
+faces, so the distance rewards memorising as much as learning; the nearest training faces are shown
+in the notebook. Do not take a generated face for an anonymous one.
 
-**Bias.** It repeats what CelebA shows: mostly young faces, rare things more rarely still. attributes.csv has the share of each of 40
-attributes in training and in generated faces, as the encoder of this project sees them (its accuracy: encoder.csv).
+**Bias.** It repeats what CelebA shows: mostly young faces, and rare things more rarely still.
+attributes.csv has the share of each of 40 attributes in training and in generated faces, as the
+encoder of this project sees them (its accuracy: encoder.csv).
 """
+RECIPE = ('g_conv_dim', 'batch_size', 'lr', 'beta1', 'beta2', 'objective', 'penalty', 'flip',
+          'ema_decay', 'lr_decay')       # what the card says of the configuration
 
 
-def write_rows(name, columns, rows):
-    with open(ASSETS / name, 'w', newline='') as file:
-        table = csv.writer(file)
-        table.writerow(columns)
-        table.writerows(rows)
-
-
-def save(name):
-    plt.savefig(ASSETS / f'{name}.png', dpi=80, bbox_inches='tight')
+def save_figure(into, name):
+    plt.savefig(into / f'{name}.png', dpi=80, bbox_inches='tight')
     plt.close()
 
 
-def main(folder, provenance, attributes=None):
-    folder = Path(folder)
-    notebook = helpers.load_definitions(HERE / 'dcgan_faces.ipynb')
+def draw_pictures(into, samples, history, floor):
+    helpers.show_grid(samples[-1])
+    save_figure(into, 'faces')
+    helpers.plot_losses(history)
+    save_figure(into, 'curves')
+    helpers.show_epochs(samples, n_faces=8)
+    save_figure(into, 'epochs')
+    helpers.plot_distance(history, floor)
+    save_figure(into, 'distance')
+    (into / 'training.png').write_bytes(helpers.film(samples))
+
+
+def write_attributes(into, images, generated, labels, provenance):
+    """Draw attributes.png and write attributes.csv; labels is {attribute: share}, or empty."""
+    shares = {'training faces': helpers.attribute_shares(images),
+              'generated faces': helpers.attribute_shares(generated)}
+    by_label = {'training faces, by CelebA': labels} if labels else {}
+    helpers.plot_attributes(by_label | shares)
+    save_figure(into, 'attributes')
+    rows = []
+    for name in shares['training faces']:
+        row = dict(attribute=name, n_training=len(images), n_generated=len(generated),
+                   provenance=provenance)
+        row['training_labels'] = f'{labels[name]:.4f}' if labels else ''
+        row |= {crowd: f'{values[name]:.4f}' for crowd, values in shares.items()}
+        rows.append(row)
+    columns = ['attribute', 'training_labels', *shares, 'n_training', 'n_generated', 'provenance']
+    common.Table(into / 'attributes.csv', columns, key=('attribute',)).write(rows)
+
+
+def shares_of_labels(path, image_files):
+    """Return {attribute: share of the images} by CelebA's own list."""
+    names, labels_of = helpers.read_attributes(path)
+    labels = torch.stack([labels_of[Path(file).name] for file in image_files])
+    return dict(zip(names, labels.float().mean(0).tolist(), strict=True))
+
+
+def write_quality(into, generated, real, ours, floor, best, provenance):
+    config = best['config']
+    rows = []
+    for name in ours:
+        rows.append(dict(figure=name, generated=f'{ours[name]:.4f}', floor=f'{floor[name]:.4f}',
+                         n_generated=len(generated), n_real=len(real),
+                         images_seen=best['images_seen'], data=config['data'], seed=config['seed'],
+                         provenance=provenance))
+    common.Table(into / 'quality.csv', rows[0], key=('figure',)).write(rows)
+
+
+def write_training(into, latest, distances, provenance):
+    """Write training.csv: for each epoch the means of its figures, and its distance if measured."""
+    config = latest['config']
+    images_an_epoch = latest['images_seen'] // latest['epoch']
+    measured = {int(epoch): value for epoch, value, _ in distances}
+    rows = []
+    for epoch, steps in enumerate(latest['history'], 1):
+        row = dict(epoch=epoch, images_seen=epoch * images_an_epoch)
+        for name, mean in zip(('d_loss', 'g_loss', 'D(x)', 'D(G(z))'), steps.mean(0), strict=True):
+            row[name] = f'{mean:.4f}'
+        row['FFD'] = f'{measured[epoch]:.4f}' if epoch in measured else ''
+        row |= dict(data=config['data'], seed=config['seed'], provenance=provenance)
+        rows.append(row)
+    common.Table(into / 'training.csv', rows[0], key=('epoch',)).write(rows)
+
+
+def write_generator(into, best, ours, floor, provenance):
+    """Keep the averaged generator of the best epoch, and its card beside it."""
+    config = best['config']
+    weights = common.in_half_precision(best['G_average'])
+    card = CARD.format(
+        **config, epoch=best['epoch'], images_seen=best['images_seen'], provenance=provenance,
+        recipe=', '.join(f'{name} {config[name]}' for name in RECIPE),
+        n_weights=sum(value.numel() for value in weights.values()),
+        distance=ours['Fréchet face distance'], floor=floor['Fréchet face distance'],
+        kernel=ours['kernel face distance'], precision=ours['precision'], recall=ours['recall'],
+        floor_precision=floor['precision'], floor_recall=floor['recall'])
+    path = into / helpers.PRETRAINED.name
+    path.with_suffix('.md').write_text(card.replace('32x32', '32×32'), encoding='utf-8')
+    saved = dict(generator=config['generator'], weights=weights, card=card)
+    files.write_atomically(path, lambda file: torch.save(saved, file))
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('folder', type=common.existing_folder, help='of the run')
+    parser.add_argument('provenance', help='command, device and torch version of the run')
+    parser.add_argument('attributes', type=Path, nargs='?', help="CelebA's list_attr_celeba.txt")
+    options = parser.parse_args(arguments)
+    folder, into, provenance = options.folder, options.into, options.provenance
+
+    notebook = common.notebook_definitions()
     samples = helpers.load_samples(folder / helpers.SAMPLES)
     history = helpers.load_history(folder / helpers.CHECKPOINTS)
     latest = helpers.load_checkpoint(folder / helpers.CHECKPOINTS)
     best = helpers.load_checkpoint(folder / helpers.CHECKPOINTS, best=True)
     config = best['config']
-    seen = latest['images_seen'] // latest['epoch']              # an epoch
-
-    images = helpers.decode_folder(folder / 'processed_celeba_small', config['img_size'])
-    face_distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED)
-    real, other = face_distance.real, images[-2 * face_distance.n:-face_distance.n]
-    generated = notebook.sample_faces(face_distance.n, folder / helpers.CHECKPOINTS, seed=config['seed'])
-    ours, floor = helpers.quality(generated, real), helpers.quality(other, real)
-
-    for name, draw in (('faces', lambda: helpers.show_grid(samples[-1])),
-                       ('curves', lambda: helpers.plot_losses(history)),
-                       ('epochs', lambda: helpers.show_epochs(samples, n_faces=8)),
-                       ('distance', lambda: helpers.plot_distance(history, face_distance.floor))):
-        draw()
-        save(name)
-    (ASSETS / 'training.png').write_bytes(helpers.film(samples))
-
-    shares = {'training faces': helpers.attribute_shares(images), 'generated faces': helpers.attribute_shares(generated)}
+    faces = folder / 'processed_celeba_small'
+    images, image_files = helpers.decode_folder(faces, config['img_size'])
+    distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED)
+    real, others = distance.real, images[-2 * distance.n:-distance.n]
+    generated = notebook.sample_faces(distance.n, folder / helpers.CHECKPOINTS, seed=config['seed'])
+    ours, floor = helpers.quality(generated, real), helpers.quality(others, real)
     labels = {}
-    if attributes:
-        names, by_file = helpers.read_attributes(attributes)
-        files = [Path(path).name for path, *_ in helpers.list_images(folder / 'processed_celeba_small')]
-        labels = dict(zip(names, torch.stack([by_file[file] for file in files]).float().mean(0).tolist()))
-    helpers.plot_attributes(({'training faces, by CelebA': labels} if labels else {}) | shares)
-    save('attributes')
-    write_rows('attributes.csv', ['attribute', 'training_labels', *shares, 'n_training', 'n_generated', 'provenance'],
-               [[name, f'{labels[name]:.4f}' if labels else '', *(f'{shares[of][name]:.4f}' for of in shares), len(images),
-                 len(generated), provenance] for name in shares['training faces']])
-    write_rows('quality.csv', ['figure', 'generated', 'floor', 'n_generated', 'n_real', 'images_seen', 'data', 'seed', 'provenance'],
-               [[name, f'{ours[name]:.4f}', f'{floor[name]:.4f}', len(generated), len(real), best['images_seen'], config['data'],
-                 config['seed'], provenance] for name in ours])
-    distances = {int(epoch): value for epoch, value, _ in history['distances']}
-    write_rows('training.csv', ['epoch', 'images_seen', 'd_loss', 'g_loss', 'D(x)', 'D(G(z))', 'FFD', 'data', 'seed', 'provenance'],
-               [[epoch, epoch * seen, *(f'{mean:.4f}' for mean in steps.mean(0).tolist()),
-                 f'{distances[epoch]:.4f}' if epoch in distances else '', config['data'], config['seed'], provenance]
-                for epoch, steps in enumerate(latest['history'], 1)])
+    if options.attributes:
+        labels = shares_of_labels(options.attributes, image_files)
 
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in best['G_average'].items()}
-    recipe = ', '.join(f'{name} {config[name]}' for name in (
-        'g_conv_dim', 'batch_size', 'lr', 'beta1', 'beta2', 'objective', 'penalty', 'flip', 'ema_decay', 'lr_decay'))
-    card = CARD.format(
-        **config, epoch=best['epoch'], images_seen=best['images_seen'], recipe=recipe, provenance=provenance,
-        n_weights=sum(value.numel() for value in weights.values()), distance=ours['Fréchet face distance'],
-        kernel=ours['kernel face distance'], precision=ours['precision'], recall=ours['recall'],
-        floor=floor['Fréchet face distance'], floor_precision=floor['precision'], floor_recall=floor['recall'])
-    card = card.replace('Frechet', 'Fréchet').replace('32x32', '32×32')
-    helpers.PRETRAINED.with_suffix('.md').write_text(card, encoding='utf-8')
-    helpers.write_atomically(helpers.PRETRAINED, lambda file: torch.save(
-        dict(generator=config['generator'], weights=weights, card=card), file))
+    draw_pictures(into, samples, history, distance.floor)
+    write_attributes(into, images, generated, labels, provenance)
+    write_quality(into, generated, real, ours, floor, best, provenance)
+    write_training(into, latest, history['distances'], provenance)
+    write_generator(into, best, ours, floor, provenance)
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main()

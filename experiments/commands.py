@@ -1,0 +1,93 @@
+"""Measure how long the README's commands take on this machine, into measured.csv.
+
+    python -m experiments.commands [--folder FOLDER_OF_IMAGES]
+
+The whole notebook on drawn faces and, with --folder, on the images there, in the preset that suits
+the machine; and the tests. Installing is left out. Rows of other machines are kept. It takes as
+long as the commands do: about ten minutes on two cores.
+"""
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import helpers
+from experiments import common
+from experiments.common import PROJECT
+
+COLUMNS = ('what', 'value', 'lowest', 'highest', 'unit', 'repeats', 'seeds', 'images_seen',
+           'command', 'device', 'torch')
+NOTEBOOK_SEED = 42
+RUN_NOTEBOOK = ('-m', 'nbconvert', '--to', 'notebook', '--execute', '--inplace',
+                'dcgan_faces.ipynb')
+RUN_TESTS = ('-m', 'pytest', '-q')
+
+
+def seconds_of(arguments, **options):
+    """Run Python with these arguments, silently; return the seconds it took."""
+    started = time.time()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, **options)
+    return time.time() - started
+
+
+def copy_project(place):
+    """Copy what the notebook needs, and no images: no data set of a former run is found there."""
+    for name in ('dcgan_faces.ipynb', 'helpers.py', 'problem_unittests.py'):
+        shutil.copy(PROJECT / name, place)
+    for name in ('machinery', 'assets'):
+        shutil.copytree(PROJECT / name, Path(place) / name)
+
+
+def run_notebook(data):
+    """Run the whole notebook on drawn faces or a folder; return (seconds, images seen)."""
+    environment = dict(os.environ, DCGAN_DATA=str(data), DCGAN_PRESET='')
+    with tempfile.TemporaryDirectory() as copy:
+        copy_project(copy)
+        if data != 'drawn':                          # a link: the cache stays in the copy
+            os.symlink(data, Path(copy) / 'faces')
+            environment['DCGAN_DATA'] = 'faces'
+        seconds = seconds_of(RUN_NOTEBOOK, cwd=copy, env=environment)
+        saved = helpers.load_checkpoint(Path(copy) / helpers.CHECKPOINTS)
+    return seconds, saved['images_seen']
+
+
+def peak_memory():
+    """Return the peak memory of the largest process run so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
+
+
+def measurements(folder):
+    """Yield rows without their provenance, one as soon as it is measured."""
+    seconds, images_seen = run_notebook('drawn')
+    of_run = dict(seeds=NOTEBOOK_SEED, images_seen=images_seen)
+    yield dict(of_run, what="the whole notebook on drawn faces, this machine's own preset",
+               value=seconds, unit='s')
+    yield dict(of_run, what='peak memory of the largest process of the run on drawn faces',
+               value=peak_memory(), unit='GiB')
+    if folder:
+        seconds, images_seen = run_notebook(folder)
+        yield dict(what="the whole notebook on a folder of real faces, this machine's own preset",
+                   value=seconds, unit='s', seeds=NOTEBOOK_SEED, images_seen=images_seen)
+    yield dict(what='the tests', value=seconds_of(RUN_TESTS, cwd=PROJECT), unit='s', seeds='',
+               images_seen='')
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('--folder', type=common.existing_folder, help='of images, to train on too')
+    options = parser.parse_args(arguments)
+    words = ['--folder', 'FOLDER'] if options.folder else []
+    whence = common.provenance(common.command('commands', *words))
+    table = common.Table(options.into / 'measured.csv', COLUMNS, key=('device', 'what'))
+    for row in measurements(options.folder):
+        print(f'{row["what"]:70} {row["value"]:10,.2f} {row["unit"]}', flush=True)
+        value = f'{row["value"]:.2f}'
+        table.merge([row | whence | dict(value=value, lowest=value, highest=value, repeats=1)])
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,186 @@
+"""What the experiments share: the project's folders, the notebook's definitions, tables."""
+import argparse
+import contextlib
+import csv
+import io
+import multiprocessing
+import os
+import shlex
+import signal
+import tempfile
+from pathlib import Path
+
+import torch
+
+import helpers
+from machinery import files
+
+PROJECT = Path(__file__).resolve().parent.parent
+ASSETS = PROJECT / 'assets'
+
+
+def notebook_definitions(edits=()):
+    """Return the notebook's imports, functions, classes and constants as a module.
+
+    edits  pairs (old, new) of source text to replace; each old must occur exactly once
+    """
+    return helpers.load_definitions(PROJECT / 'dcgan_faces.ipynb', edits)
+
+
+def command_parser(doc):
+    """Return an ArgumentParser that shows an experiment's docstring and knows the option --into."""
+    parser = argparse.ArgumentParser(description=doc,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--into', type=existing_folder, default=ASSETS, metavar='PLACE',
+                        help='the folder of tables and pictures (default: assets/)')
+    return parser
+
+
+def existing_folder(text):
+    """Return a folder named on the command line as an absolute Path, for argparse's type."""
+    folder = Path(text)
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f'{text!r} is no folder')
+    return folder.resolve()
+
+
+def command(experiment, *arguments):
+    """Return the command line of an experiment, in words for a table's column."""
+    return shlex.join(['python', '-m', f'experiments.{experiment}', *map(str, arguments)])
+
+
+def provenance(command_line):
+    """Return the columns that say what made a row, and on what."""
+    return dict(device=helpers.device_name(), torch=torch.__version__, command=command_line)
+
+def in_half_precision(weights):
+    """Return a state dict whose floating point numbers are float16."""
+    halved = {}
+    for name, value in weights.items():
+        halved[name] = value.half() if value.is_floating_point() else value
+    return halved
+
+
+# ------------------------------------------------------------------------------------------- tables
+
+
+def read_csv(path):
+    """Return (names of the columns, rows as dicts of texts) of a csv file."""
+    with open(path, newline='', encoding='utf-8') as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return list(reader.fieldnames or ()), rows
+
+
+class Table:
+    """A csv file of results: its rows are dicts, and each row says where it comes from.
+
+    path      of the file; it need not exist yet
+    columns   their names, in the order of the file; some of them are those of WHENCE
+    key       the columns that identify a row: of two rows that agree in them, the later one counts
+    """
+
+    # 'provenance' is a sentence, for a run that was made elsewhere.
+    WHENCE = ('command', 'device', 'torch', 'provenance')
+
+    def __init__(self, path, columns, key):
+        self.path = Path(path)
+        self.columns = list(columns)
+        self.key = list(key)
+        self.whence = [name for name in self.WHENCE if name in columns]
+        if not self.whence:
+            raise ValueError(f'{self.path.name}: no column says where a row comes from')
+
+    def key_of(self, row):
+        """Return what identifies a row, a tuple of texts."""
+        return tuple(str(row[name]) for name in self.key)
+
+    def read(self):
+        """Return the rows as dicts of texts; an empty list where there is no file yet.
+
+        Raises ValueError for a file that has other columns.
+        """
+        if not self.path.exists():
+            return []
+        columns, rows = read_csv(self.path)
+        if columns != self.columns:
+            raise ValueError(f'{self.path.name}: expected the columns {self.columns}, '
+                             f'found {columns}')
+        return rows
+
+    def write(self, rows):
+        """Put these rows in place of all others; the file is written whole or not at all.
+
+        Raises ValueError for a row that does not say where it comes from, or has unknown columns.
+        """
+        for row in rows:
+            silent = [name for name in self.whence if not row.get(name)]
+            if silent:
+                raise ValueError(f'{self.path.name}: a row without {", ".join(silent)}: {row}')
+        text = io.StringIO(newline='')
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        content = text.getvalue().encode()
+        files.write_atomically(self.path, lambda file: file.write(content))
+
+    def merge(self, rows):
+        """Add rows; each takes the place of the one with its key, and all others stay."""
+        merged = {self.key_of(row): row for row in self.read()}
+        for row in rows:
+            merged[self.key_of(row)] = row
+        self.write(list(merged.values()))
+
+
+# ------------------------------------------------------------------------------ many runs at a time
+
+
+def add_processes_option(parser):
+    """Add --processes, whose value number_of_processes understands."""
+    parser.add_argument('--processes', type=int, metavar='N',
+                        help='runs at a time (default: one a core; on a GPU one)')
+
+
+def number_of_processes(asked):
+    """Return how many runs to make at a time: as many as asked for, else what suits the device."""
+    if asked:
+        return asked
+    return 1 if helpers.choose_device().type == 'cuda' else torch.get_num_threads()
+
+
+def in_parallel(function, work, n_processes):
+    """Yield function(item) for each item of work, as they come; each process has one thread.
+
+    With one process all is done here. Ctrl-C reaches this process alone, which then ends the
+    others.
+    """
+    if n_processes == 1:
+        yield from map(function, work)
+        return
+    context = multiprocessing.get_context('spawn')
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)        # workers inherit it
+    with context.Pool(n_processes, _start_worker, [os.getcwd()]) as pool:
+        signal.signal(signal.SIGINT, before)
+        yield from pool.imap_unordered(function, work)
+        pool.close()
+        pool.join()
+
+
+def _start_worker(folder):
+    torch.set_num_threads(1)
+    os.chdir(folder)
+
+
+@contextlib.contextmanager
+def scratch_folder(inside=None):
+    """Within this block the current folder is a new one, which vanishes afterwards."""
+    with tempfile.TemporaryDirectory(dir=inside, ignore_cleanup_errors=True) as folder:
+        with contextlib.chdir(folder):
+            yield
+
+
+@contextlib.contextmanager
+def silence():
+    """Within this block nothing is printed."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,157 @@
+"""From the runs of the study to its summary, its verdicts and its figure.
+
+study_summary.csv and study.png show the mean, the lowest and the highest distance over the seeds,
+the ratio to the setting that each is held against (over the seeds that both have), and a verdict.
+
+A setting helps or hurts where its mean differs from its base's by more than twice the standard
+error of the difference, the root of s²/n + s²/n over the seeds of both; else it is within noise.
+One that went bad hurts. The test is weak: with three seeds, chance alone passes about one setting
+in nine.
+"""
+import collections
+import itertools
+import math
+import statistics
+
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
+
+from experiments import common
+from experiments.study_settings import GROUPS, SETTINGS
+
+COLUMNS = ('row', 'group', 'change', 'claim', 'n_seeds', 'ffd', 'lowest', 'highest', 'ratio',
+           'base', 'verdict', 'floor', 'images_seen', 'image_size', 'budget', 'data', 'device',
+           'torch')
+COLOURS = {'helps': 'tab:green', 'hurts': 'tab:red', 'within noise': 'tab:gray',
+           'fewer than 3 seeds': 'silver'}
+
+
+def judge(values, base):
+    """Return the verdict on a setting's distances, one a seed, given those of its base."""
+    if min(len(values), len(base)) < 3:
+        return 'fewer than 3 seeds'
+    if math.inf in base:
+        return 'the base went bad'
+    if math.inf in values:
+        return 'hurts'
+    squared_errors = [statistics.variance(each) / len(each) for each in (values, base)]
+    error = math.sqrt(sum(squared_errors))
+    difference = statistics.mean(values) - statistics.mean(base)
+    if abs(difference) <= 2 * error:
+        return 'within noise'
+    return 'helps' if difference < 0 else 'hurts'
+
+
+def summarise(results):
+    """Summarise the rows of study.csv: a list of dicts for each budget, device and data set.
+
+    Rows of settings that have changed since, or are gone, are left out.
+    """
+    tables = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for result in results:
+        setting = SETTINGS.get(result['row'])
+        if setting is None or setting.change != result['change']:
+            continue
+        table = tables[result['budget'], result['device'], result['data']]
+        table[setting.name][result['seed']] = result
+    return [summarise_table(table) for table in tables.values()]
+
+
+def summarise_table(table):
+    measured = [setting for setting in SETTINGS.values() if setting.name in table]
+    return [summary_of(setting, table) for setting in measured]
+
+
+def summary_of(setting, table):
+    """Return one row of the summary; table is {name of a setting: {seed: row of study.csv}}."""
+    mine = distances(table, setting.name)
+    base = distances(table, setting.base)
+    values = list(mine.values())
+    both = [seed for seed in mine if seed in base]
+    ratio = math.nan
+    if both:
+        ratio = sum(mine[seed] for seed in both) / sum(base[seed] for seed in both)
+    verdict = ''
+    if setting.name != setting.base:
+        verdict = judge(values, list(base.values()))
+    last = list(table[setting.name].values())[-1]
+    copied = ('floor', 'images_seen', 'image_size', 'budget', 'data', 'device', 'torch')
+    return dict(row=setting.name, group=setting.group, change=setting.change, claim=setting.claim,
+                n_seeds=len(values), ffd=statistics.mean(values), lowest=min(values),
+                highest=max(values), ratio=ratio, base=setting.base, verdict=verdict,
+                values=values, **{name: last[name] for name in copied})
+
+
+def distances(table, name):
+    """Return {seed: distance} of a setting."""
+    return {seed: float(result['ffd']) for seed, result in table.get(name, {}).items()}
+
+
+def write(folder, tables):
+    """Write study_summary.csv, without the single values and with four decimals."""
+    rows = []
+    for summary in itertools.chain.from_iterable(tables):
+        row = {name: summary[name] for name in COLUMNS}
+        for name, value in row.items():
+            if isinstance(value, float):
+                row[name] = f'{value:.4f}'
+        rows.append(row)
+    key = ('row', 'budget', 'device', 'data')
+    common.Table(folder / 'study_summary.csv', COLUMNS, key).write(rows)
+
+
+# --------------------------------------------------------------------------------------- the figure
+
+
+def draw(folder, rows):
+    """Draw study.png from one table of summaries.
+
+    A dot is a seed, a bar their mean, a cross a run that went bad. Dashed is the setting that each
+    is held against, dotted the floor.
+    """
+    rows = sorted(rows, key=lambda row: (GROUPS.index(row['group']), row['ffd']))
+    means = {row['row']: row['ffd'] for row in rows}
+    finite = [value for row in rows for value in row['values'] if value < math.inf]
+    edge = 1.3 * max(finite, default=1)
+    height = 1 + 0.165 * (len(rows) + len(GROUPS))
+    _, axes = plt.subplots(figsize=(10, height), layout='constrained')
+    labels = []
+    for group, members in itertools.groupby(rows, lambda row: row['group']):
+        labels.append(group.upper())
+        for row in members:
+            draw_row(axes, len(labels), row, means.get(row['base'], math.nan), edge)
+            labels.append(row['row'])
+    draw_legend(axes)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.grid(axis='y', alpha=0.2)
+    axes.set(xscale='log', ylim=(len(labels) - 0.4, -0.6))
+    axes.xaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.minorticks_off()
+    first = rows[0]
+    what = 'Fréchet face distance, lower is better; dashed: base, dotted: other real faces'
+    whence = f'{int(first["budget"]):,} images a run, {first["data"]}, {first["device"]}'
+    axes.set_xlabel(f'{what}\n{whence}', fontsize=8)
+    plt.savefig(folder / 'study.png', dpi=100)
+    plt.close()
+
+
+def draw_row(axes, y, row, base, edge):
+    """Draw one setting at height y; what lies beyond the edge is drawn on it."""
+    colour = COLOURS.get(row['verdict'], 'black')
+    for value in row['values']:
+        marker = 'o' if value < math.inf else 'x'
+        axes.plot(min(value, edge), y, marker, color=colour, markersize=4, alpha=0.6)
+    axes.plot(min(row['ffd'], edge), y, '|', color=colour, markersize=11, markeredgewidth=2)
+    for x, style in ((base, '--'), (float(row['floor']), ':')):
+        axes.plot([x, x], [y - 0.5, y + 0.5], style, color='black', linewidth=0.8, zorder=0)
+    axes.text(1.01, y, row['claim'], transform=axes.get_yaxis_transform(), fontsize=8, va='center',
+              color='dimgray')
+
+
+def draw_legend(axes):
+    for verdict, colour in COLOURS.items():
+        axes.plot([], [], 'o', color=colour, markersize=4, label=verdict)
+    axes.legend(fontsize=8, ncols=4, loc='lower center', bbox_to_anchor=(0.5, 1))

@@ -1,0 +1,200 @@
+"""Print the tables of experiments/README.md as they follow from the csv files in assets/.
+
+    python -m experiments.tables
+
+After a new measurement, put what this prints in the place of the old tables. A test holds the tables
+in the README and those printed here against each other, letter by letter.
+"""
+from experiments import common
+from experiments.common import ASSETS
+
+CPU = 'CPU (x86_64), 2 threads'      # whose rows of the speed tables are shown
+
+
+def rows_of(name):
+    """Return the rows of a csv in assets/, as dicts of texts."""
+    _, rows = common.read_csv(ASSETS / f'{name}.csv')
+    return rows
+
+
+def by(column, name):
+    """Return the rows of a csv as {what they hold in a column: row}."""
+    return {row[column]: row for row in rows_of(name)}
+
+
+def speeds(name, device=CPU):
+    """Return the rows of bench_<name>.csv of one device as {setting: {row: row of the csv}}."""
+    settings = {}
+    for row in rows_of(f'bench_{name}'):
+        if row['device'] == device:
+            settings.setdefault(row['setting'], {})[row['row']] = row
+    return settings
+
+
+def markdown(header, lines):
+    """Return the lines of a table, given its cells as texts."""
+    return [row(header), '|' + '---|' * len(header), *[row(cells) for cells in lines]]
+
+
+def row(cells):
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+# ---------------------------------------------------------------------------------- numbers as texts
+
+
+def spread(summary):
+    """Return a mean distance with the lowest and highest over the seeds."""
+    mean, lowest, highest = (float(summary[name]) for name in ('ffd', 'lowest', 'highest'))
+    return f'{mean:.1f} ({lowest:.1f}–{highest:.1f})'
+
+
+def rate(result):
+    """Return images/s with the ratio to the first row of the table."""
+    return f'{float(result["images_per_s"]):,.0f} ({times(result["ratio_baseline"])})'
+
+
+def times(ratio):
+    """Return ×1.35, or ×109 where the digits after the point say nothing."""
+    ratio = float(ratio)
+    return f'×{ratio:.2f}' if ratio < 10 else f'×{ratio:.0f}'
+
+
+def percent(share, digits=0):
+    return f'{100 * float(share):.{digits}f} %'
+
+
+# -------------------------------------------------------------------------------------------- tables
+
+
+def study_table(base):
+    """The settings that are held against one base, the base among them, best first."""
+    chosen = []
+    for result in rows_of('study_summary'):
+        if result['row'] == base:
+            chosen.append(result | dict(row=f'**{base}**', ratio=1, verdict=''))
+        elif result['base'] == base:
+            chosen.append(result)
+    chosen.sort(key=lambda result: float(result['ffd']))
+    lines = []
+    for result in chosen:
+        lines.append([result['row'], result['change'], spread(result), times(result['ratio']),
+                      result['verdict'], result['claim']])
+    header = ['setting', 'what it changes', 'distance (lowest–highest)', 'to the base', 'verdict',
+              'public solutions']
+    return markdown(header, lines)
+
+
+def speed_table(name, settings, header):
+    """Images/s and ratios of one bench table: a line for each row, a column for each setting."""
+    table = speeds(name)
+    lines = []
+    for technique in table[settings[0]]:
+        results = [table[setting][technique] for setting in settings]
+        lines.append([technique, *[rate(result) for result in results]])
+    return markdown([header, *[short_setting(setting) for setting in settings]], lines)
+
+
+def short_setting(setting):
+    """Leave out of a setting what is the same in all of them."""
+    for common_part in (', batch 128', 'JPEGs of 64x64 '):
+        setting = setting.replace(common_part, '')
+    return setting
+
+
+STEP_SETTINGS = [f'{point}, batch 128' for point in (
+    '32x32, conv_dim 32', '32x32, conv_dim 64', '64x64, conv_dim 64')]
+LOADER_SETTINGS = [f'JPEGs of 64x64 to {size}, batch 128' for size in ('32x32', '64x64')]
+
+
+def scaling_table():
+    lines = []
+    for setting, results in speeds('scaling').items():
+        for name, result in results.items():
+            lines.append([setting, name, rate(result)])
+    return markdown(['varied', 'point', 'images/s'], lines)
+
+
+def balance_table():
+    """Shares of faces with and without balance: by CelebA's labels, and as the encoder sees them."""
+    means = {}
+    for result in rows_of('balance'):
+        means[result['figure'], result['training_set'], result['faces']] = result['mean']
+    figures = ['Male', 'Young', 'Male and Young', 'Male and not Young', 'not Male and Young',
+               'not Male and not Young']
+    columns = [(training_set, faces) for training_set in ('as it is', 'balanced')
+               for faces in ('training, by label', 'training', 'generated')]
+    lines = []
+    for figure in figures:
+        lines.append([figure, *[percent(means[figure, *column]) for column in columns]])
+    for crowd in ('as they are', 'balanced'):
+        figure = f'Fréchet face distance to faces {crowd}'
+        cells = []
+        for column in columns:
+            cells.append(f'{float(means[figure, *column]):.1f}' if column[1] == 'generated' else '')
+        lines.append([figure, *cells])
+    header = ['', *[f'{training_set}: {faces}' for training_set, faces in columns]]
+    return markdown(header, lines)
+
+
+def quality_table():
+    lines = []
+    for result in rows_of('quality'):
+        digits = 4 if 'kernel' in result['figure'] else 2
+        cells = [f'{float(result[column]):.{digits}f}' for column in ('generated', 'floor')]
+        lines.append([result['figure'], *cells])
+    return markdown(['', 'generated', 'other real faces'], lines)
+
+
+def attributes_table(attributes=('Male', 'Young', 'Smiling', 'Eyeglasses', 'Bald')):
+    shares = by('attribute', 'attributes')
+    accuracies = by('attribute', 'encoder')
+    lines = []
+    for attribute in attributes:
+        share, accuracy = shares[attribute], accuracies[attribute]
+        cells = [percent(share[column], 1)
+                 for column in ('training_labels', 'training faces', 'generated faces')]
+        cells += [percent(accuracy[column], 1) for column in ('right_32', 'majority')]
+        lines.append([attribute, *cells])
+    header = ['', 'training, by label', 'training, by encoder', 'generated, by encoder',
+              "the encoder's right answers", 'right answers of the commoner guess']
+    return markdown(header, lines)
+
+
+def commands_table():
+    lines = []
+    for result in rows_of('measured'):
+        spread_of_value = ''
+        if result['repeats'] != '1':
+            lowest, highest = float(result['lowest']), float(result['highest'])
+            spread_of_value = f' ({lowest:,.2f}–{highest:,.2f})'
+        lines.append([result['what'], f'{float(result["value"]):,.2f} {result["unit"]}'
+                                      f'{spread_of_value}'])
+    return markdown(['', 'time, memory or rate'], lines)
+
+
+def all_tables():
+    """Return {title: lines} of all tables, in the order of the README."""
+    return {
+        'study, 32x32': study_table('base'),
+        'study, 64x64': study_table('base 64'),
+        'study, the widest networks': study_table('images x 0.2'),
+        'bench, step': speed_table('step', STEP_SETTINGS, 'training step, images/s'),
+        'bench, loader': speed_table('loader', LOADER_SETTINGS, 'loading, images/s'),
+        'bench, epoch': speed_table('epoch', STEP_SETTINGS, 'files to weights, images/s'),
+        'bench, scaling': scaling_table(),
+        'balance': balance_table(),
+        'pictures, quality': quality_table(),
+        'pictures, attributes': attributes_table(),
+        'commands': commands_table()}
+
+
+def main(arguments=None):
+    common.command_parser(__doc__).parse_args(arguments)
+    for title, lines in all_tables().items():
+        print(f'{title}\n')
+        print('\n'.join(lines), end='\n\n')
+
+
+if __name__ == '__main__':
+    main()

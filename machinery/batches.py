@@ -1,0 +1,125 @@
+"""The data set, and its batches made on the device."""
+from itertools import chain
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .devices import broadcast, world
+
+
+class ImageDataset(Dataset):
+    """Decoded images as a data set; a batch is cut out of one tensor of bytes in one go.
+
+    images   uint8 (N, 3, s, s)
+    labels   int64 (N,); None: all 0
+    source   where the images come from, in words, to be printed
+    files    the path of each image below folder; empty where they come from no files
+    folder   the folder of the files, or None
+    may_be_mirrored   whether the mirror image of one of them belongs to the same crowd
+    """
+
+    def __init__(self, images, labels=None, source='', files=(), folder=None, may_be_mirrored=True):
+        if labels is None:
+            labels = torch.zeros(len(images), dtype=torch.int64)
+        self.images = images
+        self.labels = labels
+        self.source = source
+        self.files = files
+        self.folder = folder
+        self.may_be_mirrored = may_be_mirrored
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        """Return (image, label): float32 (3, s, s) in [0, 1], or (B, 3, s, s) for B indices."""
+        return self.images[index].float().div_(255), self.labels[index]
+
+    def __getitems__(self, indices):
+        """Return a whole batch: DataLoader asks for it at once where this method exists."""
+        return self[torch.as_tensor(indices)]
+
+    @staticmethod
+    def collate(batch):
+        """Give the batch as it is, for DataLoader's collate_fn: it is whole already."""
+        return batch
+
+
+class DeviceLoader:
+    """The batches of a DataLoader, made on the device: (B, 3, s, s), float32 in [0, 1].
+
+    The images of an ImageDataset stay bytes until a batch of them is needed. They live on the
+    device if they take less than half of its free memory; else each batch is cut out here and sent
+    while the device still computes the one before it. The loader's own sampler, batch_size and
+    drop_last hold, and the same seed gives the same batches as the loader itself.
+
+    Any other loader, and one with a collate_fn of its own, is read as it is. Under torchrun all
+    processes get the same batches, less a remainder that cannot be shared equally.
+
+    like  a network whose order in memory the batches take; None: channels_last
+    """
+
+    def __init__(self, loader, device, like=None):
+        self.loader = loader
+        self.device = torch.empty(0, device=device).device       # 'cuda' becomes 'cuda:0'
+        self.memory_format = memory_format_of(like)
+        self.images = None
+        if _gives_rows(loader):
+            self.images = loader.dataset.images
+            if self.device.type == 'cuda' and self._fits():
+                self.images = self.images.to(self.device)
+
+    def _fits(self):
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self.images.nbytes < free / 2
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        _, n_processes = world()
+        batches = self._read() if self.images is None else self._cut_out()
+        for images in batches:
+            n_images = len(images) // n_processes * n_processes
+            if n_images == 0:
+                continue
+            batch = images[:n_images].to(torch.float32, memory_format=self.memory_format)
+            if images.dtype == torch.uint8:
+                batch.div_(255)
+            yield batch
+
+    def _read(self):
+        for images, *_ in self.loader:
+            yield images.to(self.device)
+
+    def _cut_out(self):
+        # DataLoader draws a number before it asks its sampler: without it, batches would differ.
+        torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
+        batches = list(self.loader.batch_sampler)
+        order = torch.as_tensor(list(chain.from_iterable(batches)), dtype=torch.int64)
+        order = broadcast(order).to(self.images.device)
+        for chosen in order.split([len(batch) for batch in batches]):
+            images = self.images[chosen]
+            if images.device != self.device:
+                images = images.pin_memory().to(self.device, non_blocking=True)
+            yield images
+
+
+def _gives_rows(loader):
+    """Say whether a loader's batches are rows of its data set's images, with nothing done to them."""
+    dataset = getattr(loader, 'dataset', None)
+    if not isinstance(dataset, ImageDataset):
+        return False
+    return (type(loader).__iter__ is DataLoader.__iter__
+            and type(dataset).__getitem__ is ImageDataset.__getitem__
+            and loader.collate_fn is ImageDataset.collate)
+
+
+def memory_format_of(network):
+    """Return the order in memory of a network's convolutions; channels_last for None."""
+    if network is None:
+        return torch.channels_last
+    kernels = [weight for weight in network.parameters() if weight.ndim == 4]
+    if all(kernel.is_contiguous() for kernel in kernels):
+        return torch.contiguous_format
+    return torch.channels_last

@@ -1,0 +1,56 @@
+"""What a user sees in passing: checks of arguments, and a progress bar."""
+import difflib
+import numbers
+import sys
+
+from IPython.display import Pretty, display
+from tqdm import tqdm
+
+
+def check_choice(choices, **values):
+    """Raise ValueError, naming the nearest choice, for a value that is not among the choices."""
+    for name, value in values.items():
+        if value in choices:
+            continue
+        nearest = difflib.get_close_matches(str(value), map(str, choices), n=1)
+        hint = f' Did you mean {nearest[0]!r}?' if nearest else ''
+        expected = ', '.join(map(repr, choices))
+        raise ValueError(f'{name}: found {value!r}, expected one of {expected}.{hint}')
+
+
+def check_whole(**values):
+    """Raise ValueError for a value that is not a whole number of at least 1."""
+    for name, value in values.items():
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or value < 1:
+            raise ValueError(f'{name}: found {value!r}, expected a whole number, 1 or more')
+
+
+def progress_bar(total, unit, length=None, **options):
+    """Make a text progress bar for a notebook or a terminal; elsewhere it stays silent.
+
+    total    a number of steps, to be counted by update(), or a sequence to be gone through
+    length   how long the sequence is, where it does not know that itself
+    options  handed on to tqdm
+    """
+    if isinstance(total, int):
+        what = dict(total=total or None)
+    else:
+        what = dict(iterable=total, total=length)
+    in_notebook = type(sys.stdout).__module__.startswith('ipykernel')
+    file = _DisplayArea() if in_notebook else sys.stdout
+    silent = not in_notebook and not sys.stdout.isatty()
+    return tqdm(**what, unit=unit, file=file, disable=silent, leave=False, mininterval=1, **options)
+
+
+class _DisplayArea:
+    """A line of text under a notebook's cell, replaced by each write."""
+
+    def __init__(self):
+        self.handle = display(Pretty(''), display_id=True)
+
+    def write(self, text):
+        self.handle.update(Pretty(text.strip()))
+
+    def flush(self):
+        pass

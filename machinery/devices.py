@@ -1,0 +1,120 @@
+"""The device to train on, its arithmetic, and the processes of torchrun."""
+import atexit
+import contextlib
+import datetime
+import os
+import platform
+import sys
+import time
+import warnings
+
+import torch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = datetime.timedelta(hours=4)      # rank 0 may have to fetch and decode the images first
+
+_alone = False
+
+
+def choose_device():
+    """Return the device to train on: the GPU if there is one, else the CPU.
+
+    Under torchrun, this process also joins the others (nccl on GPUs, gloo on CPUs), takes a GPU of
+    its own, and falls silent unless it is rank 0.
+    Raises ValueError where there are more processes than GPUs.
+    """
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
+        _join_the_others()
+    if torch.cuda.is_available():
+        return torch.device('cuda', torch.cuda.current_device())
+    return torch.device('cpu')
+
+
+def _join_the_others():
+    if torch.cuda.is_available():
+        local_rank = int(os.environ['LOCAL_RANK'])
+        n_gpus = torch.cuda.device_count()
+        if local_rank >= n_gpus:
+            n_processes = os.environ['LOCAL_WORLD_SIZE']
+            raise ValueError(f'torchrun: found {n_processes} processes, expected at most one for '
+                             f'each of the {n_gpus} GPUs')
+        torch.cuda.set_device(local_rank)
+        dist.init_process_group('nccl', timeout=PATIENCE)
+    else:
+        dist.init_process_group('gloo', timeout=PATIENCE)
+    # At exit, last in, first out: wait, then part. The threads of gloo need Python to let go of
+    # tensors; a process that parts right after its last message was seen to abort.
+    atexit.register(dist.destroy_process_group)
+    atexit.register(time.sleep, 0.5)
+    if dist.get_rank() > 0:
+        sys.stdout = open(os.devnull, 'w', encoding='utf-8')
+
+
+def device_name():
+    """Return what the training will run on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    n_threads = torch.get_num_threads()
+    threads = 'thread' if n_threads == 1 else 'threads'
+    return f'CPU ({platform.machine()}), {n_threads} {threads}'
+
+
+def has_bfloat16(device):
+    """Say whether the device multiplies bfloat16 faster than float32."""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return platform.machine() == 'x86_64' and torch.cpu._is_avx512_bf16_supported()
+
+
+def world():
+    """Return (rank, number of processes) of the training; (0, 1) without torchrun."""
+    if _alone or not dist.is_initialized():
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+@contextlib.contextmanager
+def alone():
+    """Within this block each process of torchrun works for itself: for tests of single parts."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+@contextlib.contextmanager
+def rank_0_first():
+    """Within this block rank 0 works while the others wait; then the others work."""
+    rank, _ = world()
+    if rank > 0:
+        broadcast(None)
+    yield
+    if rank == 0:
+        broadcast(None)
+
+
+def broadcast(value):
+    """Return rank 0's value, on every process."""
+    values = [value]
+    if world()[1] > 1:
+        dist.broadcast_object_list(values)
+    return values[0]
+
+
+def distributed(D, G, device, sync_batch_norm=False):
+    """Wrap both networks so that each backward pass averages its gradients over the processes.
+
+    sync_batch_norm  G normalises over the whole batch and not over each process's share (GPUs only)
+    """
+    if sync_batch_norm and device.type == 'cuda':
+        # Not D: synchronised normalisation cannot be differentiated twice, as the penalty asks.
+        G = torch.nn.SyncBatchNorm.convert_sync_batchnorm(G)
+    elif sync_batch_norm:
+        print('sync_batch_norm is for GPUs: here each process normalises over its own share')
+    with warnings.catch_warnings():
+        # New versions of torch have another word for broadcast_buffers.
+        warnings.simplefilter('ignore', FutureWarning)
+        return [DistributedDataParallel(network, broadcast_buffers=False) for network in (D, G)]

@@ -1,0 +1,233 @@
+"""From the image files of a folder to one tensor of bytes, decoded once and kept in a cache."""
+import contextlib
+import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from . import files
+from .console import progress_bar
+
+ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
+CELEBA_SIZE = (178, 218)             # width and height of a CelebA original
+CELEBA_CROP = (35, 55, 143, 163)     # the box that the small set was cut to: 108 x 108
+IMAGES_LIMIT = 16 * 2 ** 30          # bytes; 90,000 images of 64x64 take 1.1 GB
+CACHE = '.dcgan_cache'
+AT_ONCE = 64                         # images that one thread decodes before it asks for more
+
+
+def is_image(path):
+    """Say whether path is named like an image, and is neither hidden nor a Mac's resource fork."""
+    return path.suffix.lower() in ENDINGS and not any(map(_is_hidden, path.parts))
+
+
+def _is_hidden(name):
+    return name.startswith('.') or name == '__MACOSX'
+
+
+def list_images(folder):
+    """Return (relative path, bytes, time of change in ns) of every image below folder, sorted.
+
+    Links are followed, and each real folder is entered once, so links in a circle do no harm.
+    """
+    found = []
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        for name in names:
+            path = os.path.join(place, name)
+            if is_image(Path(name)) and os.path.isfile(path):        # a dead link is no file
+                status = os.stat(path)
+                relative = os.path.relpath(path, folder)
+                found.append((relative, status.st_size, status.st_mtime_ns))
+    return sorted(found)
+
+
+def evenly(items, count):
+    """Return at most count of the items, evenly spaced; all of them where count is None."""
+    if count is None or count >= len(items):
+        return items
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def decode_image(path, size):
+    """Decode one file to a uint8 array (size, size, 3): upright, its central square, on white.
+
+    A CelebA original (178 x 218) gets the crop of the small set instead: its central 108 x 108.
+    Raises whatever Pillow raises for a file that is no image.
+    """
+    with Image.open(path) as image:
+        if image.size == CELEBA_SIZE:
+            box = CELEBA_CROP
+        else:
+            # Large JPEGs are decoded at a half, a quarter or an eighth of their size.
+            image.draft('RGB', (2 * size, 2 * size))
+            if 'exif' in image.info:
+                image = ImageOps.exif_transpose(image)
+            box = _central_square(*image.size)
+        if image.mode.startswith('I') or image.mode == 'F':          # 16 bits a pixel
+            pixels = np.asarray(image) / 257
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert('RGBA')
+            white = Image.new('RGBA', image.size, 'white')
+            image = Image.alpha_composite(white, image)
+        image = image.convert('RGB').crop(box)
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _central_square(width, height):
+    side = min(width, height)
+    left = (width - side) // 2
+    top = (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def decode_folder(folder, image_size, max_images=None):
+    """Decode the images below folder; return (images, files).
+
+    images      uint8 tensor (N, 3, image_size, image_size)
+    files       the path of each image relative to folder, N of them
+    max_images  at most that many, evenly spaced over the sorted files; None: all
+    Files that cannot be read are counted, named and left out. The result is kept as a hidden file
+    in the folder (where that cannot be written to: in the current one), and read from there until
+    the name, the size or the time of change of a file differs.
+    Raises ValueError where there is no image, where none can be read, and where they would take
+    more than IMAGES_LIMIT bytes.
+    """
+    listing = evenly(list_images(folder), max_images)
+    _check_amount(folder, len(listing), image_size)
+    paths = [path for path, _, _ in listing]
+    # The cache is a file: torchvision's ImageFolder would take a folder for a class of images.
+    homes = [Path(folder), Path()]
+    fingerprint = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
+    name = f'{CACHE}-{image_size}px-{fingerprint}.npz'
+    started = time.time()
+    cached = _read_cache(homes, name, len(paths), image_size)
+    if cached:
+        images, kept = cached
+        print(f'Read {len(images):,} images, decoded from {len(paths):,} files, '
+              f'in {time.time() - started:.2f} s')
+    else:
+        images, kept, faults = _decode_all(folder, paths, image_size)
+        if not any(_may_pass(fault) for fault in faults):
+            _write_cache(homes, name, images, kept)
+    return torch.from_numpy(images), [paths[number] for number in kept]
+
+
+def _check_amount(folder, n_images, image_size):
+    if n_images == 0:
+        endings = ', '.join(ENDINGS)
+        raise ValueError(f'{str(folder)!r} holds no images ({endings}), nor do the folders in it. '
+                         f'Fill it, or point data_dir or DCGAN_DATA at another folder.')
+    size = n_images * 3 * image_size ** 2
+    if size > IMAGES_LIMIT:
+        raise ValueError(f'{str(folder)!r} holds {n_images:,} images: at {image_size}x{image_size} '
+                         f'they take {size / 1e9:.1f} GB, and {IMAGES_LIMIT / 1e9:.1f} GB are '
+                         f'allowed. Set max_images.')
+
+
+def _may_pass(fault):
+    """Say whether the machine was at fault (its memory, its disk, a right) and not the file."""
+    return isinstance(fault, MemoryError) or bool(getattr(fault, 'errno', None))
+
+
+def _decode_all(folder, paths, image_size):
+    """Decode files on all cores; return (images, indices of the files that were read, faults)."""
+    started = time.time()
+    images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
+    faults = {}
+
+    def decode_some(first):
+        for number in range(first, min(first + AT_ONCE, len(paths))):
+            try:
+                pixels = decode_image(os.path.join(folder, paths[number]), image_size)
+                images[number] = pixels.transpose(2, 0, 1)
+            except Exception as error:       # whatever is wrong with a file, it is named below
+                faults[number] = error
+
+    # Threads are enough: the decoders of Pillow let go of Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = pool.map(decode_some, range(0, len(paths), AT_ONCE))
+        n_parts = len(paths) // AT_ONCE
+        for _ in progress_bar(parts, f'x{AT_ONCE} images', n_parts, desc='Decoding'):
+            pass
+    kept = [number for number in range(len(paths)) if number not in faults]
+    if faults:
+        _name_faults(paths, faults)
+        for place, number in enumerate(kept):        # in place: no second copy of a gigabyte
+            images[place] = images[number]
+    if not kept:
+        raise ValueError(f'{str(folder)!r}: none of its {len(paths):,} files can be read as an '
+                         f'image')
+    seconds = time.time() - started
+    print(f'Decoded {len(kept):,} images in {seconds:.1f} s ({len(paths) / seconds:,.0f} images/s)')
+    return images[:len(kept)], kept, list(faults.values())
+
+
+def _name_faults(paths, faults):
+    first = sorted(faults)[:5]
+    names = [f'{paths[number]} ({type(faults[number]).__name__})' for number in first]
+    if len(faults) > len(first):
+        names.append('...')
+    print(f'{len(faults):,} of {len(paths):,} files are unreadable and left out: '
+          f'{", ".join(names)}')
+
+
+def _read_cache(homes, name, n_files, image_size):
+    """Return (images, kept) from the cache called name in one of the homes, or None.
+
+    It is read whole and not mapped into memory: cutting a mapped file short ends the process.
+    """
+    for home in homes:
+        path = home / name
+        if not path.is_file():
+            continue
+        try:
+            return _read_arrays(path, n_files, image_size)
+        except Exception as error:                   # a damaged file can raise anything
+            print(f'Cache {path.name} is damaged ({error}): decoding anew')
+    return None
+
+
+def _read_arrays(path, n_files, image_size):
+    with np.load(path) as arrays:                    # zip's own checksums are compared on the way
+        stored = sum(member.file_size for member in arrays.zip.infolist())
+        if stored > path.stat().st_size:             # it was packed, and could fill the memory
+            raise ValueError('it unpacks to more than itself')
+        images = arrays['images']
+        kept = arrays['kept']
+    if images.dtype != np.uint8 or images.shape[1:] != (3, image_size, image_size):
+        raise ValueError(f'it holds {images.dtype} {images.shape}')
+    if kept.shape != images.shape[:1] or not np.isin(kept, np.arange(n_files)).all():
+        raise ValueError('it belongs to other files')
+    return images, kept.tolist()
+
+
+def _write_cache(homes, name, images, kept):
+    """Keep the arrays in the first of the homes that takes them.
+
+    Beside the images, the caches of an earlier state make room (.npy: as older versions wrote).
+    """
+    def write(file):
+        np.savez(file, images=images, kept=kept)
+
+    for path in homes[0].glob(f'{name.rpartition("-")[0]}-*.np[yz]'):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    for home in homes:
+        try:
+            files.write_atomically(home / name, write)
+            return
+        except OSError as error:
+            print(f'No cache in {home.name or "."}/: {error.strerror}')

@@ -1,0 +1,40 @@
+"""The fixtures that all test files share."""
+import shutil
+
+import pytest
+
+import problem_unittests
+from machinery.drawn import drawn_faces
+from tests.tools import ASSETS, NOTEBOOK, PROJECT
+
+notebook = problem_unittests.notebook
+globals().update(problem_unittests.PART_FIXTURES)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, and none of the project's environment variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL', 'DCGAN_FAST', 'DCGAN_ATTRIBUTES'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('no_proxy', '*')
+    return tmp_path
+
+
+@pytest.fixture(scope='session')
+def crowd():
+    """600 drawn faces, uint8 (600, 3, 32, 32)."""
+    return drawn_faces(600, 32)
+
+
+@pytest.fixture
+def copy_of_project(tmp_path):
+    """A folder of what a run needs, and nothing else."""
+    (tmp_path / 'assets').mkdir()
+    for name in ('encoder.pt', 'generator-32.pt'):
+        shutil.copy(ASSETS / name, tmp_path / 'assets')
+    shutil.copytree(PROJECT / 'machinery', tmp_path / 'machinery',
+                    ignore=shutil.ignore_patterns('__pycache__'))
+    for path in (PROJECT / 'helpers.py', PROJECT / 'problem_unittests.py', NOTEBOOK):
+        shutil.copy(path, tmp_path)
+    return tmp_path

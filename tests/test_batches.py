@@ -1,0 +1,67 @@
+"""The device's loader gives the batches of the loader behind it."""
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
+
+from machinery.batches import DeviceLoader, ImageDataset
+from machinery.drawn import drawn_faces
+from tests.tools import DEVICES, NEEDS_GPU, expect_close
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('drop_last', [False, True])
+def test_device_loader_gives_the_batches_of_the_loader(device, drop_last):
+    """For the same seed, the same values in the same order; a sampler of one's own holds too."""
+    faces = ImageDataset(drawn_faces(10, 32))
+    weighted = WeightedRandomSampler(torch.eye(10)[3], 7)
+    for options in (dict(shuffle=True), dict(shuffle=False), dict(sampler=weighted)):
+        loader = DataLoader(faces, 4, drop_last=drop_last, collate_fn=faces.collate, **options)
+        device_loader = DeviceLoader(loader, torch.device(device))
+        for _ in range(2):
+            torch.manual_seed(3)
+            expected = [images for images, _ in loader]
+            torch.manual_seed(3)
+            came = list(device_loader)
+            assert len(came) == len(expected) == len(loader) == len(device_loader)
+            for batch, wanted in zip(came, expected, strict=True):
+                assert batch.device.type == device
+                assert batch.is_contiguous(memory_format=torch.channels_last)
+                expect_close('Batch', batch.cpu(), wanted, 1e-7, options=options)
+
+
+def test_device_loader_reads_other_loaders():
+    """A loader of other images is read as it is, and any way to choose among ours holds."""
+    batches = [torch.rand(2, 3, 8, 8) for _ in range(3)]
+    loader = DataLoader([(image, 0) for batch in batches for image in batch], 2)
+    for batch, wanted in zip(DeviceLoader(loader, 'cpu'), batches, strict=True):
+        expect_close('Batch', batch, wanted, 0)
+
+    faces = ImageDataset(drawn_faces(6, 32))
+    chosen = [4, 2]
+    for loader in (DataLoader(Subset(faces, chosen), 2, collate_fn=faces.collate),
+                   DataLoader(faces, batch_sampler=[chosen], collate_fn=faces.collate),
+                   DataLoader(faces, 2, sampler=chosen, collate_fn=faces.collate)):
+        batch, = DeviceLoader(loader, 'cpu')
+        wanted, _ = next(iter(loader))
+        expect_close('Batch', batch, wanted, 1e-7)
+        expect_close('Batch', batch, faces[chosen][0], 1e-7)
+
+
+def test_device_loader_leaves_augmentation_to_the_data_set():
+    """A data set of one's own that changes images on their way out is asked for them."""
+    class Darkened(ImageDataset):
+        def __getitem__(self, index):
+            images, labels = super().__getitem__(index)
+            return images / 2, labels
+
+    faces = Darkened(drawn_faces(6, 32))
+    loader = DataLoader(faces, 6, collate_fn=faces.collate)
+    batch, = DeviceLoader(loader, 'cpu')
+    expect_close('Batch', batch, faces.images / 510, 1e-6)
+
+
+@NEEDS_GPU
+def test_device_loader_from_pinned_memory(monkeypatch):
+    """Images that do not fit on the GPU give the same batches."""
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, 0))
+    test_device_loader_gives_the_batches_of_the_loader('cuda', False)

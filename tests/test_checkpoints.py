@@ -1,0 +1,191 @@
+"""Checkpoints: what they hold, which one is taken, and that a run's files outlive damage."""
+import itertools
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from machinery import files
+from machinery.checkpoints import load_checkpoint
+from machinery.samples import load_samples, save_samples
+from tests.tools import damage, expect_same_run, run_training
+
+CHECKPOINTS = Path('checkpoints_gan')
+
+
+class PowerCut(BaseException):
+    """The end of everything: no handler of the project catches it."""
+
+
+def epoch_of(name):
+    """The epoch of one checkpoint file."""
+    return torch.load(CHECKPOINTS / name, weights_only=True)['epoch']
+
+
+# ------------------------------------------------------------------------------- what a file holds
+
+
+def test_checkpoint_holds_the_run(notebook, folder):
+    """Networks, average, optimizers, progress and configuration, readable with weights_only."""
+    run_training(notebook, 2, lr=2e-4, data='here')
+    saved = torch.load(CHECKPOINTS / 'latest.pt', weights_only=True)
+    assert set(saved) == {
+        'D', 'G', 'G_average', 'd_optimizer', 'g_optimizer', 'random_state', 'config', 'fixed_z',
+        'epoch', 'n_steps', 'images_seen', 'seconds', 'losses', 'samples', 'lines', 'history',
+        'distances', 'rescued'}
+    assert {'torch', 'cuda', 'python', 'numpy'} <= set(saved['random_state'])
+    assert saved['config'] == dict(
+        notebook.DEFAULTS, lr=2e-4, data='here', flip=True, ema_decay=0.9,
+        generator=dict(z_size=6, conv_dim=4, img_size=32))
+    assert not list(folder.glob('**/*.part'))
+
+
+def test_numpy_numbers_in_the_configuration(notebook, folder):
+    """A run configured with NumPy's numbers is saved and resumed like any other."""
+    config = dict(lr=np.float64(2e-4), n=np.int64(3), resume=np.True_)
+    run_training(notebook, 1, **config)
+    assert run_training(notebook, 2, **config)['epoch'] == 2
+
+
+def test_checkpoint_from_before_there_were_distances(notebook, folder):
+    """It is read like any other."""
+    run_training(notebook, 1)
+    state = torch.load(CHECKPOINTS / 'latest.pt', weights_only=True)
+    del state['distances']
+    torch.save(state, CHECKPOINTS / 'latest.pt')
+    assert load_checkpoint()['distances'] == []
+    assert run_training(notebook, 2, resume=True)['epoch'] == 2
+
+
+# ------------------------------------------------------------------------------ another run's files
+
+
+@pytest.mark.parametrize('resume, lr, why', [(False, 1, 'resume is off'),
+                                             (True, 2, 'differs in lr')])
+def test_earlier_run_is_set_aside(notebook, folder, capsys, resume, lr, why):
+    """A new run never overwrites another one: that is moved as a whole, its samples with it."""
+    run_training(notebook, 2, lr=1)
+    before = Path('checkpoints_gan/latest.pt').read_bytes()
+    run_training(notebook, 1, resume=resume, lr=lr)
+    assert why in capsys.readouterr().out
+    assert len(load_samples('checkpoints_gan-1/train_samples.pkl')) == 2
+
+    run_training(notebook, 1, resume=False, lr=1)
+    assert 'resume is off' in capsys.readouterr().out
+    assert len(load_samples('checkpoints_gan-2/train_samples.pkl')) == 1
+    assert Path('checkpoints_gan-1/latest.pt').read_bytes() == before
+
+
+def test_samples_without_a_run_are_set_aside(notebook, folder):
+    """A train_samples.pkl that somebody already has is kept, whether resuming or not."""
+    for number, resume in ((1, False), (2, True)):
+        Path('train_samples.pkl').write_bytes(b'fifty epochs of mine')
+        shutil.rmtree(CHECKPOINTS, ignore_errors=True)
+        run_training(notebook, 1, resume=resume)
+        kept = Path(f'checkpoints_gan-{number}/train_samples.pkl')
+        assert kept.read_bytes() == b'fifty epochs of mine'
+
+
+# ------------------------------------------------------------------------------------------- damage
+
+
+def test_save_is_all_or_nothing(folder):
+    """A write that breaks in the middle leaves the old file whole and nothing beside it."""
+    save_samples([torch.zeros(16, 3, 4, 4)])
+
+    def broken(file):
+        file.write(b'half')
+        raise OSError(28, 'No space left on device')
+
+    with pytest.raises(OSError, match='No space'):
+        files.write_atomically('train_samples.pkl', broken)
+    assert len(load_samples()) == 1 and os.listdir() == ['train_samples.pkl']
+
+
+def test_finished_run_mends_its_files(notebook, folder):
+    """Samples or losses that are missing or damaged are written again from the checkpoint."""
+    whole = run_training(notebook, 2)
+    Path('train_samples.pkl').unlink()
+    Path('checkpoints_gan/losses.npz').write_bytes(b'damaged')
+    expect_same_run(whole, run_training(notebook, 2, resume=True))
+
+
+def test_damaged_checkpoint_falls_back(notebook, folder, capsys):
+    """One flipped bit in the latest checkpoint: the one before it is used, to the same end."""
+    whole = run_training(notebook, 4)
+    run_training(notebook, 3)
+    damage(CHECKPOINTS / 'latest.pt')
+    Path('train_samples.pkl').write_bytes(b'damaged too')
+    capsys.readouterr()
+    resumed = run_training(notebook, 4, resume=True)
+    printed = capsys.readouterr().out
+    assert re.search(r'latest.pt is damaged .*previous.pt, epoch 2', printed)
+    expect_same_run(whole, resumed)
+
+    damage(CHECKPOINTS / 'latest.pt')
+    damage(CHECKPOINTS / 'previous.pt')
+    with pytest.raises(ValueError, match='resume = False'):
+        run_training(notebook, 4, resume=True)
+    run_training(notebook, 1)
+    assert len(list(folder.glob('checkpoints_gan-*/latest.pt'))) == 2
+
+
+def test_previous_is_one_epoch_earlier(notebook, folder):
+    """After each epoch, and after resuming, finished or not, whole or damaged."""
+    run_training(notebook, 3)
+    assert (epoch_of('latest.pt'), epoch_of('previous.pt')) == (3, 2)
+    run_training(notebook, 3, resume=True)
+    assert (epoch_of('latest.pt'), epoch_of('previous.pt')) == (3, 2)
+    run_training(notebook, 4, resume=True)
+    assert (epoch_of('latest.pt'), epoch_of('previous.pt')) == (4, 3)
+    damage(CHECKPOINTS / 'latest.pt')
+    run_training(notebook, 5, resume=True)
+    assert (epoch_of('latest.pt'), epoch_of('previous.pt')) == (5, 4)
+
+
+def cut_power_after(n_renames, patch):
+    """Let files be renamed so many times; the next time ends everything."""
+    done = []
+
+    def limited(rename):
+        def rename_or_end(*paths):
+            if len(done) == n_renames:
+                raise PowerCut
+            done.append(paths)
+            rename(*paths)
+        return rename_or_end
+
+    patch.setattr(os, 'replace', limited(os.replace))
+    patch.setattr(os, 'rename', limited(os.rename))
+
+
+@pytest.mark.parametrize('damaged', [False, True])
+def test_power_cut_between_two_renames(notebook, folder, tmp_path_factory, monkeypatch, damaged):
+    """Wherever a resumed run is cut off, it can be resumed again, to the same end.
+
+    A run whose latest.pt is damaged has previous.pt alone: nothing may take its place before there
+    is another good one.
+    """
+    whole = run_training(notebook, 3)
+    run_training(notebook, 2)
+    if damaged:
+        damage(CHECKPOINTS / 'latest.pt')
+    start = shutil.copytree('.', tmp_path_factory.mktemp('run') / 'start')
+    for n_renames in itertools.count():
+        with monkeypatch.context() as patch:
+            cut_power_after(n_renames, patch)
+            try:
+                run_training(notebook, 3, resume=True)
+                break
+            except PowerCut:
+                pass
+        at_least = 1 if damaged else 2
+        assert load_checkpoint()['epoch'] >= at_least, f'cut off after {n_renames} renames'
+        expect_same_run(whole, run_training(notebook, 3, resume=True))
+        shutil.rmtree(CHECKPOINTS)
+        shutil.copytree(start, '.', dirs_exist_ok=True)
+    assert n_renames > 4

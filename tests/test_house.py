@@ -1,0 +1,170 @@
+"""The habits of the house: which room may import which, names, line lengths, what lies where."""
+import ast
+import json
+import re
+import subprocess
+from collections import defaultdict
+
+import pytest
+
+import helpers
+import machinery
+from tests.tools import NOTEBOOK, PROJECT
+
+ROOMS = machinery.ROOMS
+TOP_LEVEL = {'dcgan_faces.ipynb', 'helpers.py', 'problem_unittests.py', 'requirements.txt',
+             'assets', 'README.md', 'machinery', 'tests', 'experiments', 'pyproject.toml',
+             'LICENSE', '.ci', '.gitignore'}
+# What the package helpers offered before it became one file: code of that time goes on working.
+OLD_NAMES = '''
+    CHECKPOINTS ENCODER FACES_COUNT FACES_DIR FaceDistance FaceEncoder Feed ImageDataset PRETRAINED
+    Run SAMPLES alone attribute_shares balancing_sampler capture check_choice check_whole
+    choose_device choose_preset decode_folder decode_image device_name download drawn_faces film
+    find_faces has_bfloat16 is_image list_images load_attributes load_checkpoint load_definitions
+    load_history load_images load_pretrained load_samples load_svhn nearest_faces plot_attributes
+    plot_distance plot_losses quality random_state rank_0_first read_attributes save_samples
+    seen_attributes set_random_state shared show_beside show_epochs show_grid to_array to_bytes
+    unpack versions world write_atomically
+'''.split()
+
+
+def python_files():
+    """Every Python file of the project."""
+    folders = [PROJECT / name for name in ('machinery', 'tests', 'experiments')]
+    return sorted(PROJECT.glob('*.py')) + [path for folder in folders
+                                           for path in sorted(folder.rglob('*.py'))]
+
+
+def notebook_cells():
+    """The source of every code cell."""
+    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+    return [''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code']
+
+
+def sources():
+    """(where, source) of everything that is Python: the notebook counts as one file."""
+    found = [(str(path.relative_to(PROJECT)), path.read_text(encoding='utf-8'))
+             for path in python_files()]
+    return found + [(NOTEBOOK.name, '\n'.join(notebook_cells()))]
+
+
+# -------------------------------------------------------------------------------------- the rooms
+
+
+def modules_imported(path):
+    """The full names of the modules that a room imports, anywhere in its file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = ['machinery'] if node.level else []          # from .files import, from . import
+            end = [node.module] if node.module else []
+            module = '.'.join(start + end)
+            if module == 'machinery':
+                yield from (f'machinery.{alias.name}' for alias in node.names)
+            else:
+                yield module
+
+
+def test_every_room_has_its_place():
+    """ROOMS lists the rooms from top to bottom, and the docstring says what each of them holds."""
+    files = {path.stem for path in (PROJECT / 'machinery').glob('*.py')} - {'__init__'}
+    assert sorted(ROOMS) == sorted(files)
+    described = re.findall(r'^(\w+)  +\S', machinery.__doc__, re.MULTILINE)
+    assert described == list(ROOMS)
+
+
+def test_rooms_import_only_rooms_below():
+    """So there is no circle; and no room knows helpers, the tests, or the notebook."""
+    outside = {'helpers', 'problem_unittests', 'tests', 'experiments', 'dcgan_faces'}
+    wrong = []
+    for number, room in enumerate(ROOMS):
+        below = ROOMS[number + 1:]
+        for module in modules_imported(PROJECT / 'machinery' / f'{room}.py'):
+            top, *rest = module.split('.')
+            if top in outside or (top == 'machinery' and rest[0] not in below):
+                wrong.append(f'{room} imports {module}')
+    assert wrong == []
+
+
+# ------------------------------------------------------------------------------------- the toolbox
+
+
+def names_of_helpers_in_use():
+    """{(where, name)} for each helpers.name in the notebook, the README and the experiments."""
+    in_use = set()
+    for where, source in sources():
+        if where != NOTEBOOK.name and not where.startswith('experiments'):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+                    and node.value.id == 'helpers'):
+                in_use.add((where, node.attr))
+            elif isinstance(node, ast.ImportFrom) and node.module == 'helpers':
+                in_use |= {(where, alias.name) for alias in node.names}
+    readme = (PROJECT / 'README.md').read_text(encoding='utf-8')
+    in_use |= {('README.md', name) for name in re.findall(r'\bhelpers\.(\w+)', readme)}
+    return in_use - {('README.md', 'py')}
+
+
+def test_names_of_helpers_exist():
+    """Notebook, README and experiments name nothing in helpers that is not there."""
+    missing = [(where, name) for where, name in sorted(names_of_helpers_in_use())
+               if not hasattr(helpers, name)]
+    assert missing == []
+
+
+def test_helpers_offers_what_is_used():
+    """Nothing is offered that nobody uses, and nothing used that is not offered."""
+    used = {name for _, name in names_of_helpers_in_use()}
+    assert len(used) > 20
+    assert sorted(helpers.__all__) == sorted(used)
+
+
+def test_old_names_of_helpers_go_on_working():
+    assert [name for name in OLD_NAMES if not hasattr(helpers, name)] == []
+
+
+def test_unknown_names_of_helpers_are_refused():
+    with pytest.raises(AttributeError, match="'helpers' has no attribute 'load_smaples'"):
+        helpers.load_smaples  # noqa: B018
+
+
+# ------------------------------------------------------------------------------ names, lines, files
+
+
+def test_classes_have_names_of_their_own():
+    """Two classes of one name in two files are taken for each other."""
+    places = defaultdict(set)
+    for where, source in sources():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].add(where)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_lines_fit_the_window():
+    """100 characters in a file and 96 in a cell of code: nothing is scrolled sideways."""
+    too_long = []
+    for where, source in sources():
+        limit = 96 if where == NOTEBOOK.name else 100
+        too_long += [f'{where}: {line}' for line in source.splitlines() if len(line) > limit]
+    assert too_long == []
+
+
+def test_top_level_is_as_agreed():
+    """What is tracked at the top level, and nothing else."""
+    try:
+        done = subprocess.run(['git', 'ls-files'], cwd=PROJECT, check=True, capture_output=True,
+                              text=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip('there is no git here')
+    assert {path.split('/')[0] for path in done.stdout.splitlines()} == TOP_LEVEL
+
+
+def test_readme_and_ci_agree():
+    """.ci/run ends with the README's test command, letter by letter."""
+    readme = (PROJECT / 'README.md').read_text(encoding='utf-8')
+    commands = re.findall(r'^.*requirements\.txt && .*pytest.*$', readme, re.MULTILINE)
+    assert len(commands) == 1
+    assert (PROJECT / '.ci/run').read_text(encoding='utf-8').endswith(f'\n{commands[0]}\n')

@@ -1,0 +1,210 @@
+"""The notebook: its definitions, the committed state, and runs from top to bottom."""
+import ast
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+
+import nbformat
+import pytest
+import torch
+from nbclient import NotebookClient
+
+import problem_unittests
+from machinery.lesson import load_definitions
+from machinery.samples import load_samples
+from problem_unittests import PARTS
+from tests.tools import NOTEBOOK, PROJECT, run_python
+
+# ---------------------------------------------------------------------------------- the definitions
+
+
+def test_definitions_have_no_side_effect(notebook, capsys):
+    """Reading them prints nothing, builds nothing, and gives every part."""
+    assert capsys.readouterr().out == ''
+    assert all(hasattr(notebook, name) for name in PARTS)
+    for name in ('celeba_train_loader', 'D', 'G', 'losses', 'config'):
+        assert not hasattr(notebook, name), name
+    assert set(notebook.PRESETS) == {'smoke', 'quick', 'classic', 'full'}
+
+
+@pytest.mark.parametrize('old, times', [('no such line', 0), ('nn.BatchNorm2d(', 3)])
+def test_definitions_are_edited_in_one_place_or_not_at_all(old, times):
+    """A fault or variant whose place is gone, or is not the only one, must not pass for planted."""
+    with pytest.raises(ValueError, match=rf'expected each exactly once .* found .*{times}'):
+        load_definitions(NOTEBOOK, [(old, old)])
+
+
+def test_configuration_is_the_parameters_cell(notebook):
+    """Every name of the parameters cell is kept in checkpoints, is there once, and has a reason."""
+    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+    tagged = [cell for cell in cells if 'parameters' in cell['metadata'].get('tags', [])]
+    assert len(tagged) == 1
+    source = source_of(tagged[0])
+    lines = source.splitlines()
+    names = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign):
+            text = '\n'.join(lines[node.lineno - 1:node.end_lineno])
+            assert '#' in text, f'no reason given: {text}'
+            names += [leaf.id for target in node.targets for leaf in ast.walk(target)
+                      if isinstance(leaf, ast.Name)]
+    assert sorted(names) == sorted([*notebook.PARAMETERS, 'preset', 'PRESETS'])
+    assert len(set(names)) == len(names)
+
+
+# ------------------------------------------------------------------------------ the committed state
+
+
+def source_of(cell):
+    return ''.join(cell['source'])
+
+
+def committed_text():
+    """The notebook as committed: to run it in place, on drawn faces say, is no fault.
+
+    Where there is no git, it is taken as it lies here.
+    """
+    with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
+        return subprocess.run(['git', 'show', f'HEAD:./{NOTEBOOK.name}'], cwd=PROJECT, check=True,
+                              capture_output=True, encoding='utf-8').stdout
+    return NOTEBOOK.read_text(encoding='utf-8')
+
+
+def part_tests():
+    """The names of the tests that the notebook calls."""
+    return [name for name, test in vars(problem_unittests).items()
+            if name.startswith('test_') and hasattr(test, '__wrapped__')]
+
+
+UNWANTED = {'iterator.next()': r'\.next\(\)',
+            'a division as an index': r'subplot\([^)]*/',
+            'a style that is gone': 'seaborn',
+            'shell or magic': r'^\s*[!%]',
+            'a star import': r'import \*',
+            'an absolute path': r'''['"]/(?:\w)'''}
+SOMEBODYS_PATH = r'(?<![\w.])/(?:tmp|home|root|work|mnt|Users)/'
+
+
+def faults_of(text):
+    """What is wrong with a stored notebook, given its text: a list of sentences."""
+    code = [cell for cell in json.loads(text)['cells'] if cell['cell_type'] == 'code']
+    return faults_of_source(code) + faults_of_outputs(code) + faults_of_size(text, code)
+
+
+def faults_of_source(code):
+    source = '\n'.join(source_of(cell) for cell in code)
+    called = called_tests(code)
+    faults = [f'uses {name}' for name, pattern in UNWANTED.items()
+              if re.search(pattern, source, re.MULTILINE)]
+    faults += [f'{name} is not tested under its cell' for name in part_tests()
+               if name not in called]
+    return faults
+
+
+def faults_of_outputs(code):
+    faults = []
+    if [cell['execution_count'] for cell in code] != list(range(1, len(code) + 1)):
+        faults.append('has not been run from top to bottom')
+    outputs = [output for cell in code for output in cell['outputs']]
+    faults += [f'shows an error: {output["ename"]}' for output in outputs
+               if output['output_type'] == 'error']
+    if json.dumps(outputs).count('Tests Passed') != len(called_tests(code)):
+        faults.append('has a test that did not pass')
+    if re.search(SOMEBODYS_PATH, json.dumps(outputs)):
+        faults.append("shows a path of somebody's machine")
+    return faults
+
+
+def faults_of_size(text, code):
+    faults = []
+    n_bytes = len(text.encode())
+    if n_bytes > 2_000_000:
+        faults.append(f'has {n_bytes:,} bytes')
+    lengths = [sum(bool(line.strip()) for line in source_of(cell).splitlines()) for cell in code]
+    median, largest = statistics.median(lengths), max(lengths)
+    if median > 7 or largest > 60:
+        faults.append(f'has cells of {median} lines (median) and {largest} (largest)')
+    return faults
+
+
+def called_tests(code):
+    source = '\n'.join(source_of(cell) for cell in code)
+    return re.findall(r'tests\.(test_\w+)\(', source)
+
+
+def test_committed_notebook():
+    """Run from top to bottom on real faces, no error, all tests passed, within its sizes."""
+    text = committed_text()
+    assert faults_of(text) == []
+    outputs = [output for cell in json.loads(text)['cells'] for output in cell.get('outputs', [])]
+    printed = ''.join(''.join(output.get('text', '')) for output in outputs)
+    if not (PROJECT / '.git').exists() and 'NOT photographs' in printed:
+        pytest.skip('this copy was run again, on drawn faces, and there is no git to show another')
+    assert re.search(r'images of \d+x\d+, processed_celeba_small/', printed)
+    assert 'NOT photographs' not in printed
+
+
+@pytest.mark.parametrize('old, new, fault', [
+    ('next(iter(celeba_train_loader))', 'iter(celeba_train_loader).next()', 'iterator.next()'),
+    ('fig.add_subplot(2, 8, i + 1)', 'fig.add_subplot(2, 16/2, i + 1)', 'a division'),
+    ('import copy', '!pip install torch', 'shell'),
+    ("data_dir = 'processed_celeba_small/'", "data_dir = '/data/faces'", 'absolute'),
+    ('tests.test_generator(Generator)', '', 'test_generator is not tested'),
+    ('"execution_count": 3,', '"execution_count": 33,', 'top to bottom'),
+    ('Tests Passed', 'Tests Failed', 'did not pass')])
+def test_faults_in_the_committed_notebook_are_caught(old, new, fault):
+    text = committed_text()
+    assert old in text
+    assert any(fault in sentence for sentence in faults_of(text.replace(old, new)))
+
+
+# ---------------------------------------------------------------------------------------- its tests
+
+
+def test_a_failure_tells_what_came_and_with_what():
+    """The message has what was expected, what came and the parameters; nothing has passed."""
+    with contextlib.redirect_stdout(None), pytest.raises(AssertionError) as failure:
+        problem_unittests.test_discriminator(lambda conv_dim: torch.nn.Flatten())
+    message = str(failure.value)
+    assert '(50, 1)' in message and '(50, 3072)' in message and "'conv_dim': 10" in message
+
+
+def test_a_success_prints_and_leaves_the_random_state(notebook, capsys):
+    before = torch.get_rng_state()
+    problem_unittests.test_generator(notebook.Generator)
+    assert capsys.readouterr().out == 'Tests Passed\n'
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --------------------------------------------------------------------------------------- whole runs
+
+
+def test_notebook_runs_from_top_to_bottom(copy_of_project):
+    """In the smoke preset on drawn faces, then again: the second run picks up the first."""
+    environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn')
+    for run in (1, 2):
+        notebook = nbformat.read(copy_of_project / NOTEBOOK.name, as_version=4)
+        resources = {'metadata': {'path': str(copy_of_project)}}
+        client = NotebookClient(notebook, timeout=300, kernel_name='python3', resources=resources)
+        client.execute(env=environment)
+        outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
+        printed = ''.join(output.get('text', '') for output in outputs)
+        assert printed.count('Tests Passed') == len(part_tests())
+        assert 'NOT photographs' in printed and 'epoch    2/   2' in printed
+        assert ('All 2 epochs are done' in printed) == (run == 2)
+        pictures = [output for output in outputs if 'image/png' in output.get('data', {})]
+        assert len(pictures) >= 6
+    assert len(load_samples(copy_of_project / 'train_samples.pkl')) == 2
+
+
+def test_notebook_runs_as_a_script(copy_of_project):
+    """Exported by nbconvert, it trains in a terminal."""
+    run_python(copy_of_project, '-m', 'nbconvert', '--to', 'script', NOTEBOOK.name)
+    environment = dict(DCGAN_PRESET='smoke n_epochs=1', DCGAN_DATA='drawn', MPLBACKEND='agg')
+    done = run_python(copy_of_project, 'dcgan_faces.py', environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert 'epoch    1/   1' in done.stdout
+    assert (copy_of_project / 'train_samples.pkl').exists()

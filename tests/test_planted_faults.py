@@ -1,0 +1,317 @@
+"""The tests are tested: a fault is planted in the part under test, and the test has to fail."""
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import WeightedRandomSampler
+
+import problem_unittests as unittests
+from machinery import attributes, checkpoints, fast_step
+from machinery.batches import DeviceLoader, ImageDataset
+from machinery.checkpoints import Progress
+from machinery.encoder import FaceEncoder
+from machinery.lesson import load_definitions
+from machinery.run import Run
+from tests import test_attributes, test_batches, test_fast_step, test_metric, test_run
+from tests.tools import NOTEBOOK
+
+# ------------------------------------------------------------------------------ two ways to plant
+
+
+def edit(*pairs):
+    """A fault in the notebook: each (old, new) text, of which the old one is there exactly once."""
+    return lambda monkeypatch: load_definitions(NOTEBOOK, pairs)
+
+
+def replace(target, name, replacement):
+    """A fault in the machinery: target.name is replaced."""
+    def plant(monkeypatch):
+        monkeypatch.setattr(target, name, replacement)
+        return load_definitions(NOTEBOOK)
+    return plant
+
+
+# ------------------------------------------------------------------------- faults in the machinery
+
+
+def restore_all_but_the_epoch(progress, state, restore=Progress.restore):
+    restore(progress, state | dict(epoch=0))
+
+
+def load_latest(folder='checkpoints_gan', best=False, load=checkpoints.load_checkpoint):
+    return load(folder)
+
+
+def step_without_options(step, *parts):
+    return lambda real, z, **options: step(*parts, real, z)
+
+
+def sampler_without_weights(weights, n):
+    return WeightedRandomSampler(torch.ones(n), n)
+
+
+def features_of_anything(encoder, images):
+    return encoder.attributes.weight[:, :len(images)].T
+
+
+def batches_in_order(loader):
+    return loader.images.split(loader.loader.batch_size)
+
+
+def images_of_bytes(dataset, index):
+    return dataset.images[index].float(), dataset.labels[index]
+
+
+# ------------------------------------------------------------------------ places in the notebook
+
+
+INIT = 'isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))'
+PARTS = '''parts = dict(D=D, G=G, G_average=G_average,
+                 d_optimizer=d_optimizer, g_optimizer=g_optimizer)'''
+REAL_BCE = 'return F.binary_cross_entropy_with_logits(D_out, target)'
+SUBPLOT = 'fig.add_subplot(2, 8, i + 1)\n        imshow((img'
+GRID = 'lambda z: generate(G_average, z)'
+ANOTHER_GRID = 'lambda z: generate(G_average, torch.randn(z.shape))'
+Z = 'z = torch.randn(len(real), fixed_z.shape[1], device=device)'
+D_ADAM = 'd_optimizer = optim.Adam(D.parameters(), lr, (beta1, beta2)'
+MIX = 'mix = torch.rand(len(real), 1, 1, 1, device=real.device)'
+BOTH_SLOPES = 'return slope_penalty(D, real, wanted=0) + slope_penalty(D, fake, wanted=0)'
+REAL_SLOPE = 'return slope_penalty(D, real, wanted=0)'
+FAKE_SLOPE = 'return slope_penalty(D, fake, wanted=0)'
+PENALTY = 'extra = penalty * gradient_penalty(D, real, fake, objective) if penalty else 0'
+AVERAGE = 'zip(G_average.state_dict().values(), G.state_dict().values())'
+ARC = 'arc = torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end\n    return arc'
+
+# -------------------------------------------------------------------------------------- the faults
+
+# What the public solutions of the exercise were found to do
+FOUND = [
+    ('init looks for the text Conv2d',
+     edit((INIT, "'Conv2d' in type(m).__name__ or isinstance(m, nn.Linear)")),
+     unittests.test_weights_init_normal),
+    ('init of G never applied',
+     edit(('    G.apply(weights_init_normal)\n', '')),
+     unittests.test_build_network),
+    ('init of D never applied',
+     edit(('    D.apply(weights_init_normal)\n', '')),
+     unittests.test_build_network),
+    ('real images never scaled',
+     edit(('real = scale(images)', 'real = images')),
+     unittests.test_train),
+    ('scale for symmetric ranges only',
+     edit(('x * (high - low) + low', 'x * 2 * high - high')),
+     unittests.test_scale),
+    ('fixed_z drawn anew each epoch',
+     edit((GRID, ANOTHER_GRID)),
+     unittests.test_train),
+    ('samples keep their graph',
+     edit(('@torch.no_grad()\ndef generate', 'def generate')),
+     unittests.test_generate),
+    ('no detach',
+     edit(('D(fake.detach())', 'D(fake)'),
+          ('extra).backward()', 'extra).backward(retain_graph=True)')),
+     unittests.test_train_step),
+    ('grids in train mode',
+     edit(('G.eval()(z', 'G(z')),
+     unittests.test_generate),
+    ('fake batch sized by the loader',
+     edit((Z, Z.replace('len(real)', 'batch_size'))),
+     unittests.test_train),
+    ('eps 0.8 in D',
+     edit(('nn.BatchNorm2d(deep) if', 'nn.BatchNorm2d(deep, 0.8) if')),
+     unittests.test_discriminator_layers),
+    ('eps 0.8 in G',
+     edit(('nn.BatchNorm2d(shallow)', 'nn.BatchNorm2d(shallow, 0.8)')),
+     unittests.test_generator_layers),
+    ('sigmoid, then BCE',
+     edit((REAL_BCE, 'return F.binary_cross_entropy(torch.sigmoid(D_out), target)')),
+     unittests.test_losses),
+    ('checkpoint without optimizers',
+     edit((PARTS, 'parts = dict(D=D, G=G, G_average=G_average)')),
+     test_run.test_resume_is_exact),
+    ('checkpoint without random state',
+     replace(checkpoints, 'set_random_state', lambda state: None),
+     test_run.test_resume_is_exact),
+    ('checkpoint without epoch',
+     replace(Progress, 'restore', restore_all_but_the_epoch),
+     test_run.test_resume_is_exact),
+    ('checkpoint needs its folder',
+     replace(Path, 'mkdir', lambda *_, **__: None),
+     test_run.test_resume_is_exact),
+    ('plot_size/2 as an index',
+     edit((SUBPLOT, SUBPLOT.replace('8,', '16 / 2,'))),
+     unittests.test_view_samples),
+    ("plt.style.use('seaborn')",
+     edit((SUBPLOT, f"plt.style.use('seaborn')\n        {SUBPLOT}")),
+     unittests.test_view_samples),
+]
+
+# Others that tests of shapes and short runs do not see, in the order of the notebook
+UNSEEN = [
+    ('loader does not shuffle',
+     edit(('shuffle=True, ', '')),
+     unittests.test_get_dataloader),
+    ('loader gives bytes',
+     replace(ImageDataset, '__getitem__', images_of_bytes),
+     unittests.test_get_dataloader),
+    ('in-place scale',
+     edit(('return x * (high - low) + low', 'return x.mul_(high - low).add_(low)')),
+     unittests.test_scale),
+    ('every image mirrored',
+     edit(('device=x.device) < 0.5', 'device=x.device) < 1.5')),
+     unittests.test_random_flip),
+    ('mirrored upside down',
+     edit(('x.flip(3)', 'x.flip(2)')),
+     unittests.test_random_flip),
+    ('one coin for the batch',
+     edit(('torch.rand(len(x), 1, 1, 1, device', 'torch.rand(1, 1, 1, 1, device')),
+     unittests.test_random_flip),
+    ('never mirrored',
+     edit(('real = random_flip(real)', 'pass')),
+     test_run.test_mirrors_when_asked),
+    ('last layer of D too narrow',
+     edit(('nn.Conv2d(shallow, deep, 4', 'nn.Conv2d(shallow, deep, 3')),
+     unittests.test_discriminator_layers),
+    ('LeakyReLU of 0.01',
+     edit(('nn.LeakyReLU(0.2, inplace=True)]                # half',
+           'nn.LeakyReLU(0.01, inplace=True)]                # half')),
+     unittests.test_discriminator_layers),
+    ('no batch normalisation in G',
+     edit(('nn.BatchNorm2d(shallow), ', '')),
+     unittests.test_generator_layers),
+    ('ReLU at the end of G',
+     edit(('nn.Tanh()', 'nn.ReLU()')),
+     unittests.test_generator_layers),
+    ('init of 0.2',
+     edit(('0.0, 0.02)', '0.0, 0.2)')),
+     unittests.test_weights_init_normal),
+    ('BatchNorm initialised too',
+     edit((INIT, 'getattr(m, "weight", None) is not None')),
+     unittests.test_weights_init_normal),
+    ('networks returned as G, D',
+     edit(('return D, G', 'return G, D')),
+     unittests.test_build_network),
+    ('smoothing of 0.8',
+     edit(('0.9 if smooth else', '0.8 if smooth else')),
+     unittests.test_losses),
+    ('fake_loss against 1',
+     edit(('torch.zeros_like(D_out)', 'torch.ones_like(D_out)')),
+     unittests.test_losses),
+    ('saturating loss',
+     edit(('return real_loss(fake)', 'return -fake_loss(fake)')),
+     unittests.test_objectives),
+    ('smoothing forgotten',
+     edit(('real_loss(real, smooth=True)', 'real_loss(real)')),
+     unittests.test_objectives),
+    ('hinge the wrong way round',
+     edit(('F.relu(1 - real) + F.relu(1 + fake)', 'F.relu(1 + real) + F.relu(1 - fake)')),
+     unittests.test_objectives),
+    ('always the same objective',
+     edit(('OBJECTIVES[objective]', "OBJECTIVES['bce']")),
+     unittests.test_train_step),
+    ('penalty reaches G',
+     edit(('x = x.detach().requires_grad_()', 'x = x if x.requires_grad else x.requires_grad_()')),
+     unittests.test_gradient_penalty),
+    ('penalty not differentiable',
+     edit(('D(x).sum(), x, create_graph=True)', 'D(x).sum(), x)')),
+     unittests.test_gradient_penalty),
+    ('penalty on real images alone',
+     edit((BOTH_SLOPES, REAL_SLOPE)),
+     unittests.test_gradient_penalty),
+    ('R1 on fakes',
+     edit((f'{BOTH_SLOPES}\n    {REAL_SLOPE}', f'{BOTH_SLOPES}\n    {FAKE_SLOPE}')),
+     unittests.test_gradient_penalty),
+    ('Wasserstein penalty on real images',
+     edit(('mix * real + (1 - mix) * fake', 'real')),
+     unittests.test_gradient_penalty),
+    ('Wasserstein penalty in one place for all',
+     edit((MIX, MIX.replace('len(real)', '1'))),
+     unittests.test_gradient_penalty),
+    ('Adam without beta1',
+     edit((D_ADAM, D_ADAM.replace('beta1', '0.9'))),
+     unittests.test_make_optimizers),
+    ("G's optimizer holds D",
+     edit(('optim.Adam(G.parameters()', 'optim.Adam(D.parameters()')),
+     unittests.test_make_optimizers),
+    ('learning rate decays from where it is',
+     edit(("group.setdefault('initial_lr', group['lr'])", "group['lr']")),
+     unittests.test_decay_learning_rates),
+    ('gradients of D add up',
+     edit(('d_optimizer.zero_grad()', 'pass')),
+     unittests.test_train_step),
+    ("D's gradient from G's step",
+     edit(('g_loss.backward(inputs=list(G.parameters()))', 'g_loss.backward()')),
+     unittests.test_train_step),
+    ('penalty forgotten',
+     edit((PENALTY, 'extra = 0')),
+     unittests.test_train_step),
+    ('penalty counted as loss',
+     edit(('torch.stack([d_loss,', 'torch.stack([d_loss + extra,')),
+     unittests.test_train_step),
+    ("average without BatchNorm's statistics",
+     edit((AVERAGE, 'zip(G_average.parameters(), G.parameters())')),
+     unittests.test_update_average),
+    ('average the wrong way round',
+     edit(('average.lerp_(current, 1 - decay)', 'average.lerp_(current, decay)')),
+     unittests.test_update_average),
+    ('G left in eval mode',
+     edit(('    G.train(training)\n', '')),
+     unittests.test_generate),
+    ('noise drawn once',
+     edit((Z, 'z = fixed_z[:len(real)].to(device)')),
+     unittests.test_train),
+    ('uniform noise',
+     edit((Z, Z.replace('randn', 'rand'))),
+     unittests.test_train),
+    ('losses swapped',
+     edit(('losses.append((d_loss, g_loss))', 'losses.append((g_loss, d_loss))')),
+     unittests.test_train),
+    ('line at every batch',
+     edit(('if batch_i % print_every == 0', 'if True')),
+     unittests.test_train),
+    ('straight walk',
+     edit((f'{ARC} / torch.sin(angle)', 'return (1 - t) * start + t * end')),
+     unittests.test_slerp),
+    ('batches in the order of the files',
+     replace(DeviceLoader, '_cut_out', batches_in_order),
+     test_batches.test_device_loader_gives_the_batches_of_the_loader),
+    ('captured step loses its options',
+     replace(fast_step, 'capture', step_without_options),
+     test_fast_step.test_captured_step_agrees_in_float32),
+    ('no bfloat16 after all',
+     replace(fast_step._BFloat16, 'forward', lambda wrapper, x: wrapper.network(x)),
+     test_fast_step.test_captured_step_agrees_in_bfloat16),
+    ('best checkpoint is the latest',
+     replace(checkpoints, 'load_checkpoint', load_latest),
+     test_run.test_best_epoch_is_kept),
+    ('distance draws from the training',
+     replace(Run, '_measure', lambda run, generate: torch.randn(4)),
+     test_run.test_distance_changes_nothing),
+    ('balance changes nothing',
+     replace(attributes, 'WeightedRandomSampler', sampler_without_weights),
+     test_attributes.test_balance_draws_all_groups_equally),
+    ('distance blind to noise',
+     replace(FaceEncoder, 'embed', features_of_anything),
+     test_metric.test_face_distance_orders_what_the_eye_orders),
+]
+
+FAULTS = FOUND + UNSEEN
+NAMES = [name for name, _, _ in FAULTS]
+
+
+@pytest.mark.parametrize('name, plant, test', FAULTS, ids=NAMES)
+def test_planted_faults_are_caught(request, monkeypatch, folder, name, plant, test):
+    """With the fault in place, its test fails."""
+    notebook = plant(monkeypatch)
+    given = dict(notebook=notebook, device='cpu', drop_last=False)
+    arguments = {}
+    for argument in inspect.signature(test).parameters:
+        if argument in given:
+            arguments[argument] = given[argument]
+        elif argument in unittests.PARTS:
+            arguments[argument] = getattr(notebook, argument)
+        else:
+            arguments[argument] = request.getfixturevalue(argument)
+    with pytest.raises((AssertionError, OSError, ValueError, RuntimeError, KeyError)):
+        test(**arguments)

@@ -1,0 +1,175 @@
+"""A run: resumed to the bit, interrupted, measured, and its faces drawn from the file alone."""
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from machinery import checkpoints
+from machinery.checkpoints import load_history
+from machinery.run import Run
+from machinery.samples import load_samples
+from tests.tools import (
+    Acting,
+    expect_close,
+    expect_same_run,
+    global_names,
+    raises,
+    run_training,
+    tiny_training,
+    train_tiny,
+)
+
+
+def brightness(images):
+    """A distance that is quickly measured."""
+    return images.double().mean().item()
+
+
+# ---------------------------------------------------------------------- stopped, and taken up again
+
+
+def test_resume_is_exact(notebook, folder):
+    """Two epochs, a stop, new networks, two more: bit for bit the run of four epochs."""
+    whole = run_training(notebook, 4)
+    run_training(notebook, 2)
+    torch.manual_seed(12345)
+    expect_same_run(whole, run_training(notebook, 4, resume=True))
+
+
+def test_interrupt_keeps_finished_epochs(notebook, folder, capsys):
+    """Ctrl-C in the third epoch: train returns, two epochs are on disk, and resuming works."""
+    whole = run_training(notebook, 4)
+
+    def interrupted_at_batch_8(loader):
+        return Acting(loader, at=8, act=raises(KeyboardInterrupt()))
+
+    _, _, losses = train_tiny(notebook, 4, wrap=interrupted_at_batch_8, flip=True, ema_decay=0.9)
+    assert len(losses) == 7
+    printed = capsys.readouterr().out
+    assert 'Interrupted in epoch 3. On disk: all up to the end of epoch 2' in printed
+    assert checkpoints.load_checkpoint()['epoch'] == 2 and len(load_samples()) == 2
+    expect_same_run(whole, run_training(notebook, 4, resume=True))
+
+
+def test_resume_is_exact_with_everything_on(notebook, folder, capsys):
+    """The same with penalty, schedule and distance, interrupted in epoch 4 of 6."""
+    options = dict(objective='relativistic', penalty=0.1, lr_decay=True, distance=brightness,
+                   distance_every=2)
+    whole = run_training(notebook, 6, **options)
+    best = checkpoints.load_checkpoint(best=True)['epoch']
+    step, calls = notebook.train_step, []
+
+    def interrupted_step(*arguments, **step_options):
+        calls.append(1)
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return step(*arguments, **step_options)
+
+    notebook.train_step = interrupted_step
+    run_training(notebook, 6, **options)
+    assert 'Interrupted in epoch 4' in capsys.readouterr().out
+    expect_same_run(whole, run_training(notebook, 6, resume=True, **options))
+    assert checkpoints.load_checkpoint(best=True)['epoch'] == best
+    assert load_history()['distances'][:, 0].tolist() == [2, 4, 6]
+
+
+def test_finished_run_is_read_back(notebook, folder, capsys):
+    """Training a finished run again changes nothing, and shows its epochs again."""
+    first = run_training(notebook, 2)
+    printed = capsys.readouterr().out
+    expect_same_run(first, run_training(notebook, 2, resume=True, seed=5))
+    shown = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith('epoch')]
+    assert len(lines) == 2
+    assert all(line in shown for line in lines)
+    assert 'All 2 epochs are done' in shown
+
+
+def test_interrupted_step_leaves_networks_trainable(notebook, folder, monkeypatch):
+    """Ctrl-C in the middle of a step: the same networks train on when the cell is run again."""
+    D, G, names = tiny_training(vars(notebook))
+    config = dict(resume=True)
+    with global_names(notebook.train, **names):
+        for stop in (names['d_optimizer'], names['g_optimizer']):
+            with monkeypatch.context() as patch:
+                patch.setattr(stop, 'step', raises(KeyboardInterrupt()))
+                assert notebook.train(D, G, 2, 1, config=config) == []
+        assert len(notebook.train(D, G, 2, 1, config=config)) == 6
+
+
+# ------------------------------------------------------------------------------------- the distance
+
+
+def test_distance_changes_nothing(notebook, folder):
+    """The distance draws none of the training's random numbers, and leaves G in its mode."""
+    expect_same_run(run_training(notebook, 2), run_training(notebook, 2, distance=brightness))
+
+
+def test_best_epoch_is_kept(notebook, folder, capsys):
+    """The epoch with the lowest distance is kept as best.pt, beside the latest."""
+    distances = iter([3.0, 1.0, 2.0])
+    run_training(notebook, 3, distance=lambda images: next(distances))
+    assert checkpoints.load_checkpoint(best=True)['epoch'] == 2
+    assert checkpoints.load_checkpoint()['epoch'] == 3
+    printed = capsys.readouterr().out
+    assert re.findall(r'FFD +(\d+\.\d\d)', printed) == ['3.00', '1.00', '2.00']
+    assert load_history()['distances'][:, 1].tolist() == [3, 1, 2]
+    run_training(notebook, 1)
+    assert checkpoints.load_checkpoint(best=True)['epoch'] == 1      # never measured: the latest
+
+
+def test_distance_is_asked_of_new_images_of_the_average(notebook, folder):
+    """It sees N_JUDGED images in [-1, 1], always from the same noise."""
+    seen = []
+
+    def distance(images):
+        seen.append(images)
+        return 1.0
+
+    run_training(notebook, 2, distance=distance)
+    assert [tuple(images.shape) for images in seen] == [(Run.N_JUDGED, 3, 32, 32)] * 2
+    z = torch.randn(Run.N_JUDGED, 6, generator=torch.Generator().manual_seed(0))
+    expected = notebook.generate(notebook.load_generator(), z[:20])
+    expect_close('Images of the best epoch, which is the first', seen[0][:20], expected, 1e-5)
+
+
+# ---------------------------------------------------------------------------------- what train does
+
+
+def test_mirrors_when_asked(notebook, folder, monkeypatch):
+    """train mirrors with flip=True, and only then."""
+    calls = []
+
+    def counting(x):
+        calls.append(len(x))
+        return x
+
+    monkeypatch.setattr(notebook, 'random_flip', counting)
+    train_tiny(notebook, 1, flip=False)
+    assert calls == []
+    train_tiny(notebook, 1, flip=True)
+    assert calls == [4, 4, 2]
+
+
+def test_sample_faces(notebook, sample_faces, folder, monkeypatch):
+    """Faces come from the file alone, without a Discriminator: the averaged generator's, seeded."""
+    run_training(notebook, 1)
+    monkeypatch.delattr(notebook, 'Discriminator')
+    faces = sample_faces(3, seed=7)
+    assert faces.shape == (3, 3, 32, 32) and faces.abs().max() <= 1
+    assert torch.equal(faces, sample_faces(3, seed=7))
+    assert not torch.equal(faces, sample_faces(3))
+    G = notebook.Generator(6, 4)
+    G.load_state_dict(checkpoints.load_checkpoint()['G_average'])
+    z = torch.randn(3, 6, generator=torch.Generator().manual_seed(7))
+    expect_close('Faces', faces, notebook.generate(G, z), 0)
+    with pytest.raises(FileNotFoundError, match='train first'):
+        sample_faces(1, folder='elsewhere')
+    latest = Path('checkpoints_gan/latest.pt')
+    latest.write_bytes(latest.read_bytes()[:999])
+    with contextlib.suppress(FileNotFoundError):
+        Path('checkpoints_gan/previous.pt').unlink()
+    with pytest.raises(ValueError, match='damaged'):
+        sample_faces(1)

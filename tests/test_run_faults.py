@@ -1,0 +1,204 @@
+"""What goes wrong in a run: a full disk, bad numbers, memory that is short, an end from outside."""
+import gc
+import math
+import os
+import shutil
+import signal
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+import helpers
+from machinery import report
+from machinery.checkpoints import load_checkpoint
+from machinery.samples import load_samples
+from tests.tools import Acting, global_names, raises, run_training, tiny_training, train_tiny
+
+NO_SPACE = OSError(28, 'No space left on device')
+
+# ---------------------------------------------------------------------------------------- the disk
+
+
+def test_full_disk_does_not_end_training(notebook, folder, monkeypatch, capsys):
+    """The first two saves fail: training goes on, says so, and saves all again when it can."""
+    fsync, calls = os.fsync, []
+
+    def full_at_first(number):
+        calls.append(number)
+        if len(calls) < 3:
+            raise NO_SPACE
+        fsync(number)
+
+    monkeypatch.setattr(os, 'fsync', full_at_first)
+    assert len(run_training(notebook, 3)['samples']) == 3
+    printed = capsys.readouterr().out
+    assert printed.count('NOT SAVED') == 2 and printed.count('Saved again') == 1
+    assert not list(folder.glob('**/*.part'))
+
+
+def test_disk_full_to_the_end(notebook, folder, monkeypatch, capsys):
+    """Nothing can be saved after epoch 1: that stays whole, and the end says what is not there."""
+    run_training(notebook, 1)
+    monkeypatch.setattr(os, 'fsync', raises(NO_SPACE))
+    _, _, losses = train_tiny(notebook, 3, flip=True, ema_decay=0.9, resume=True)
+    assert len(losses) == 9
+    assert 'NOT ON DISK: what came after epoch 1' in capsys.readouterr().out
+    assert load_checkpoint()['epoch'] == 1 and len(load_samples()) == 1
+
+
+def test_vanished_folder_is_made_again(notebook, folder, monkeypatch):
+    """Somebody deletes the folder while training runs: the next epoch writes it anew."""
+    generate, calls = notebook.generate, []
+
+    def deleting(G, z):
+        calls.append(1)
+        shutil.rmtree('checkpoints_gan', ignore_errors=True)
+        return generate(G, z)
+
+    monkeypatch.setattr(notebook, 'generate', deleting)
+    assert run_training(notebook, 3)['epoch'] == 3
+    assert len(calls) == 3
+
+
+# ---------------------------------------------------------------------------- an end from outside
+
+
+def test_terminated_like_interrupted(notebook, folder, capsys):
+    """SIGTERM in the second epoch: train returns what it has, and the old handler is back."""
+    def terminated_at_batch_5(loader):
+        return Acting(loader, at=5, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    _, _, losses = train_tiny(notebook, 9, wrap=terminated_at_batch_5)
+    assert len(losses) in (4, 5)
+    assert 'Interrupted in epoch 2' in capsys.readouterr().out
+    assert load_checkpoint()['epoch'] == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# ------------------------------------------------------------------------------------- bad numbers
+
+
+def going_bad(notebook, monkeypatch, at):
+    """Let the steps with these numbers spoil one weight of G and return infinite losses."""
+    step, calls = notebook.train_step, []
+
+    def bad_step(D, G, *rest, **options):
+        calls.append(1)
+        figures = step(D, G, *rest, **options)
+        if len(calls) in at:
+            next(G.parameters()).data[0, 0] = math.nan
+            figures[:2] = math.inf
+        return figures
+
+    monkeypatch.setattr(notebook, 'train_step', bad_step)
+
+
+@pytest.mark.parametrize('at', [2, 5])
+def test_bad_numbers_are_rolled_back_once(notebook, folder, monkeypatch, capsys, at):
+    """In the first or second epoch: back to its start with half the rate, then on to the end."""
+    going_bad(notebook, monkeypatch, [at])
+    run = run_training(notebook, 3, rescue=0.5)
+    saved = load_checkpoint()
+    assert run['epoch'] == 3 and len(run['losses']) == len(run['history']) == 9
+    for name in ('D', 'G', 'G_average'):
+        assert all(value.isfinite().all() for value in saved[name].values())
+    for name in ('d_optimizer', 'g_optimizer'):
+        assert saved[name]['param_groups'][0]['lr'] == 1e-4
+    epoch = (at + 2) // 3
+    assert f'Epoch {epoch}: numbers went bad (d_loss inf' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('at, rescue', [([5], 0), ([5, 9], 0.5)])
+def test_bad_numbers_end_with_a_message(notebook, folder, monkeypatch, at, rescue):
+    """Without rescue at once, with it the second time; the good epoch stays on disk."""
+    going_bad(notebook, monkeypatch, at)
+    message = 'Epoch 2: numbers went bad .* Epoch 1 is kept .* lower lr'
+    with pytest.raises(FloatingPointError, match=message):
+        run_training(notebook, 3, rescue=rescue)
+    assert load_checkpoint()['epoch'] == 1 and len(load_samples()) == 1
+
+
+def test_going_back_saves_nothing(notebook, folder, monkeypatch, capsys):
+    """Epoch 1 finds no space, epoch 2 goes bad and back: what is said to be on disk is on disk."""
+    going_bad(notebook, monkeypatch, [5])
+    monkeypatch.setattr(os, 'fsync', raises(NO_SPACE))
+
+    def interrupted_at_batch_8(loader):
+        return Acting(loader, at=8, act=raises(KeyboardInterrupt()))
+
+    train_tiny(notebook, 3, wrap=interrupted_at_batch_8, rescue=0.5)
+    printed = capsys.readouterr().out
+    assert 'back to the end of epoch 1' in printed
+    assert 'On disk: all up to the end of epoch 0' in printed
+    assert 'NOT ON DISK: what came after epoch 0' in printed
+
+
+def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
+    """One and the same face sixteen times, and a D that is always right, get a line each."""
+    figures = torch.tensor([0.0, 9.0, 0.999, 0.001])
+    monkeypatch.setattr(report, 'YOUNG', 3)
+    monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
+    monkeypatch.setattr(notebook, 'train_step', lambda *_, **__: figures)
+    train_tiny(notebook, 1, print_every=50)
+    printed = capsys.readouterr().out
+    assert 'G has collapsed' in printed and 'D tells real from fake' in printed
+
+
+def test_curves_of_a_run_that_went_bad():
+    """Losses that are no numbers can still be plotted."""
+    names = 'd_loss', 'g_loss', 'd_real', 'd_fake'
+    history = {name: np.array([1, 0.5, math.nan, math.inf]) for name in names}
+    helpers.plot_losses(history | dict(per_epoch=np.array([2, 2])))
+    plt.close()
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+@pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory.'), MemoryError(),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_says_what_fits(notebook, folder, monkeypatch, error):
+    """From the third epoch on, six images at once are too many: the message names what fits."""
+    D, G, names = tiny_training(vars(notebook), n_images=16, batch_size=8)
+    forward, calls = G.forward, []
+
+    def small(z):
+        calls.append(1)
+        if len(calls) > 4 and len(z) > 6:
+            raise error
+        return forward(z)
+
+    monkeypatch.setattr(G, 'forward', small)
+    names['generate'] = lambda G, z: torch.randn(16, 3, 32, 32)
+    message = 'batch_size 8 at 32x32. .* fits .*: 2. All up to epoch 2 is in'
+    with global_names(notebook.train, **names), pytest.raises(MemoryError, match=message):
+        notebook.train(D, G, 3, config=dict(ema_decay=0.9))
+    assert load_checkpoint()['epoch'] == 2
+
+
+def test_memory_stays_flat(notebook, folder):
+    """From epoch 2 to epoch 30, memory grows by the grids and losses that train gives back."""
+    generate, calls, alive = notebook.generate, [], {}
+
+    def counting(G, z):
+        calls.append(1)
+        if len(calls) in (2, 30):
+            alive[len(calls)] = bytes_of_tensors()
+        return generate(G, z)
+
+    D, G, names = tiny_training(vars(notebook), n_images=4)
+    with global_names(notebook.train, **names, generate=counting):
+        notebook.train(D, G, 30, config=dict(ema_decay=0.9))
+    growth = (alive[30] - alive[2]) / 28
+    grid = 16 * 3 * 32 * 32 * 4
+    assert growth <= grid + 64, f'{growth:,.0f} bytes an epoch'
+
+
+def bytes_of_tensors():
+    """The size of all tensors that are alive."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,97 @@
+"""Which data set is taken, and what is known of it."""
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+import torchvision
+
+from machinery import sources
+from machinery.sources import load_dataset, load_images
+from tests.tools import write_images
+
+
+def six_digits(monkeypatch):
+    """Put six digits of noise into data/ as SVHN; return their pixels."""
+    Path('data').mkdir()
+    path = Path('data/train_32x32.mat')
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 6), dtype=np.uint8)
+    scipy.io.savemat(path, {'X': pixels, 'y': np.array([[1, 2, 10, 4, 5, 6]], np.uint8).T})
+    checksum = hashlib.md5(path.read_bytes()).hexdigest()
+    files = {'train': [f'http://127.0.0.1:9/{path.name}', path.name, checksum]}
+    monkeypatch.setattr(torchvision.datasets.SVHN, 'split_list', files)
+    return pixels
+
+
+def test_dataset_knows_where_its_images_come_from(folder):
+    """The images of a folder come with their files; drawn faces have none."""
+    write_images(folder / 'faces/inner', 2)
+    write_images(folder / 'faces', 1)
+    found = load_dataset('faces', 64)
+    assert found.images.shape == (3, 3, 64, 64) and found.images.dtype == torch.uint8
+    assert found.labels.tolist() == [0, 0, 0] and found.labels.dtype == torch.int64
+    assert found.files == ['000001.jpg', 'inner/000001.jpg', 'inner/000002.jpg']
+    assert found.folder == Path('faces') and found.may_be_mirrored
+    assert found.source == '3 images of 64x64, faces/'
+    drawn = load_dataset(dataset='drawn', max_images=4, seed=7)
+    assert len(drawn.files) == 0 and drawn.folder is None and drawn.may_be_mirrored
+    assert drawn.source == '4 images of 32x32, drawn by code, seed 7: these are NOT photographs'
+
+
+def test_older_code_gets_its_three_values(folder):
+    """load_images gives the images, labels and words of the same data set."""
+    found = load_dataset(dataset='drawn', max_images=4, seed=7)
+    images, labels, source = load_images(dataset='drawn', max_images=4, seed=7)
+    assert torch.equal(images, found.images) and torch.equal(labels, found.labels)
+    assert source == found.source
+
+
+def test_missed_nested_folder_is_said(folder, monkeypatch, capsys):
+    """A note tells how many images there should be where the folder inside celeba/ was missed."""
+    write_images(folder / 'faces/celeba', 3)
+    monkeypatch.setattr(sources, 'FACES_OUTER', 3)
+    load_dataset('faces')
+    assert 'With that, it is 89,931' in capsys.readouterr().out
+
+
+def test_environment_chooses_the_data(folder, monkeypatch, capsys):
+    """DCGAN_DATA takes the place of the default folder, not of one that is named by hand."""
+    write_images(folder / 'mine', 3)
+    write_images(folder / 'other', 4)
+    monkeypatch.setenv('DCGAN_DATA', 'mine')
+    assert len(load_dataset()) == 3 and len(load_dataset('other')) == 4
+    monkeypatch.setenv('DCGAN_DATA', 'drawn')
+    assert len(load_dataset(max_images=7)) == 7
+    assert 'NOT photographs' in capsys.readouterr().out
+    monkeypatch.setenv('DCGAN_DATA', 'nowhere')
+    with pytest.raises(FileNotFoundError, match='DCGAN_DATA'):
+        load_dataset()
+
+
+def test_celeba_itself_on_disk(folder, capsys):
+    """torchvision's own folder is found before anything is downloaded."""
+    write_images(folder / 'data/celeba/img_align_celeba', 3, size=(178, 218))
+    assert len(load_dataset()) == 3
+    assert 'Found CelebA itself' in capsys.readouterr().out
+
+
+def test_svhn(folder, monkeypatch, notebook):
+    """The digits come through the very same loader, with their labels, at any size."""
+    pixels = six_digits(monkeypatch)
+    for size in (32, 64):
+        loader = notebook.get_dataloader(6, size, dataset='svhn')
+        images, labels = next(iter(loader))
+        assert images.shape == (6, 3, size, size)
+        assert sorted(labels.tolist()) == [0, 1, 2, 4, 5, 6]
+        assert abs(images.mean().item() - pixels.mean() / 255) < .01
+
+
+def test_digits_may_not_be_mirrored(folder, monkeypatch):
+    """The mirror image of a digit is no digit, however SVHN was asked for."""
+    six_digits(monkeypatch)
+    assert not load_dataset(dataset='svhn').may_be_mirrored
+    monkeypatch.setenv('DCGAN_DATA', 'svhn')
+    found = load_dataset(max_images=3)
+    assert not found.may_be_mirrored and found.labels.tolist() == [1, 0, 5]
