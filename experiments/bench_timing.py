@@ -206,9 +206,13 @@ def in_short(value):
 
 
 def print_row(row):
-    above, baseline = ['{:.2f} [{:.2f}, {:.2f}]'.format(*[row[name] for name in names])
-                       for names in (RATIOS[:3], RATIOS[3:])]
+    above = ratio_in_words(row, 'ratio_above')
+    baseline = ratio_in_words(row, 'ratio_baseline')
     spread = f'[{row["lowest"]:,.0f}, {row["highest"]:,.0f}]'
     share = f'{row["share_of_peak"]:.1%}' if row['share_of_peak'] else ''
     print(f'{row["row"]:60} {row["images_per_s"]:10,.0f} {spread:20} {above:19} {baseline:19}'
           f'{share:>6} {row["warm_up_s"]:8.2f} s', flush=True)
+
+
+def ratio_in_words(row, name):
+    return f'{row[name]:.2f} [{row[f"{name}_lowest"]:.2f}, {row[f"{name}_highest"]:.2f}]'

@@ -22,8 +22,8 @@ from experiments.common import PROJECT
 COLUMNS = ('what', 'value', 'lowest', 'highest', 'unit', 'repeats', 'seeds', 'images_seen',
            'command', 'device', 'torch')
 NOTEBOOK_SEED = 42
-RUN_NOTEBOOK = ('-m', 'nbconvert', '--to', 'notebook', '--execute', '--inplace',
-                'dcgan_faces.ipynb')
+RUN_NOTEBOOK = ('-m', 'nbconvert', '--to', 'notebook', '--execute',
+                '--output', 'my_faces.ipynb', 'dcgan_faces.ipynb')
 RUN_TESTS = ('-m', 'pytest', '-q')
 
 

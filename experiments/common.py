@@ -53,6 +53,7 @@ def provenance(command_line):
     """Return the columns that say what made a row, and on what."""
     return dict(device=helpers.device_name(), torch=torch.__version__, command=command_line)
 
+
 def in_half_precision(weights):
     """Return a state dict whose floating point numbers are float16."""
     halved = {}

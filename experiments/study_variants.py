@@ -109,10 +109,10 @@ def unscaled(notebook):
 
 def let_D_see(notebook, change):
     """D sees change(x) of all images, real and generated."""
-    class Discriminator(notebook.Discriminator):
+    class SeeingChanged(notebook.Discriminator):
         def forward(self, x):
             return super().forward(change(x))
-    notebook.Discriminator = Discriminator
+    notebook.Discriminator = SeeingChanged
 
 
 def augmentation(notebook):

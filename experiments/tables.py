@@ -2,9 +2,11 @@
 
     python -m experiments.tables
 
-After a new measurement, put what this prints in the place of the old tables. A test holds the tables
-in the README and those printed here against each other, letter by letter.
+After a new measurement, put what this prints in the place of the old tables. A test holds the
+README and what is printed here against each other, letter by letter.
 """
+import itertools
+
 from experiments import common
 from experiments.common import ASSETS
 
@@ -33,14 +35,15 @@ def speeds(name, device=CPU):
 
 def markdown(header, lines):
     """Return the lines of a table, given its cells as texts."""
-    return [row(header), '|' + '---|' * len(header), *[row(cells) for cells in lines]]
+    rule = '|' + '---|' * len(header)
+    return [markdown_row(header), rule, *[markdown_row(cells) for cells in lines]]
 
 
-def row(cells):
+def markdown_row(cells):
     return '| ' + ' | '.join(cells) + ' |'
 
 
-# ---------------------------------------------------------------------------------- numbers as texts
+# --------------------------------------------------------------------------------- numbers as texts
 
 
 def spread(summary):
@@ -60,11 +63,17 @@ def times(ratio):
     return f'×{ratio:.2f}' if ratio < 10 else f'×{ratio:.0f}'
 
 
+def short(number):
+    """Return a number with two digits after the point, or with none where it is large."""
+    number = float(number)
+    return f'{number:,.0f}' if number >= 100 else f'{number:.2f}'
+
+
 def percent(share, digits=0):
     return f'{100 * float(share):.{digits}f} %'
 
 
-# -------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def study_table(base):
@@ -72,13 +81,16 @@ def study_table(base):
     chosen = []
     for result in rows_of('study_summary'):
         if result['row'] == base:
-            chosen.append(result | dict(row=f'**{base}**', ratio=1, verdict=''))
+            chosen.append(result | dict(ratio=1, verdict=''))
         elif result['base'] == base:
             chosen.append(result)
     chosen.sort(key=lambda result: float(result['ffd']))
     lines = []
     for result in chosen:
-        lines.append([result['row'], result['change'], spread(result), times(result['ratio']),
+        name = result['row']
+        if name == base or name in ('recipe', 'recipe 64'):
+            name = f'**{name}**'
+        lines.append([name, result['change'], spread(result), times(result['ratio']),
                       result['verdict'], result['claim']])
     header = ['setting', 'what it changes', 'distance (lowest–highest)', 'to the base', 'verdict',
               'public solutions']
@@ -90,8 +102,8 @@ def speed_table(name, settings, header):
     table = speeds(name)
     lines = []
     for technique in table[settings[0]]:
-        results = [table[setting][technique] for setting in settings]
-        lines.append([technique, *[rate(result) for result in results]])
+        results = [table[setting].get(technique) for setting in settings]
+        lines.append([technique, *[rate(result) if result else '' for result in results]])
     return markdown([header, *[short_setting(setting) for setting in settings]], lines)
 
 
@@ -102,9 +114,9 @@ def short_setting(setting):
     return setting
 
 
-STEP_SETTINGS = [f'{point}, batch 128' for point in (
-    '32x32, conv_dim 32', '32x32, conv_dim 64', '64x64, conv_dim 64')]
-LOADER_SETTINGS = [f'JPEGs of 64x64 to {size}, batch 128' for size in ('32x32', '64x64')]
+STEP_SETTINGS = ['32x32, conv_dim 32, batch 128', '32x32, conv_dim 64, batch 128',
+                 '64x64, conv_dim 64, batch 128']
+LOADER_SETTINGS = ['JPEGs of 64x64 to 32x32, batch 128', 'JPEGs of 64x64 to 64x64, batch 128']
 
 
 def scaling_table():
@@ -116,14 +128,14 @@ def scaling_table():
 
 
 def balance_table():
-    """Shares of faces with and without balance: by CelebA's labels, and as the encoder sees them."""
+    """Shares of faces, with balance and without: by CelebA's labels, and by the encoder's eyes."""
     means = {}
     for result in rows_of('balance'):
         means[result['figure'], result['training_set'], result['faces']] = result['mean']
     figures = ['Male', 'Young', 'Male and Young', 'Male and not Young', 'not Male and Young',
                'not Male and not Young']
-    columns = [(training_set, faces) for training_set in ('as it is', 'balanced')
-               for faces in ('training, by label', 'training', 'generated')]
+    crowds = ('training, by label', 'training', 'generated')
+    columns = list(itertools.product(('as it is', 'balanced'), crowds))
     lines = []
     for figure in figures:
         lines.append([figure, *[percent(means[figure, *column]) for column in columns]])
@@ -157,20 +169,18 @@ def attributes_table(attributes=('Male', 'Young', 'Smiling', 'Eyeglasses', 'Bald
         cells += [percent(accuracy[column], 1) for column in ('right_32', 'majority')]
         lines.append([attribute, *cells])
     header = ['', 'training, by label', 'training, by encoder', 'generated, by encoder',
-              "the encoder's right answers", 'right answers of the commoner guess']
+              "the encoder's answers that are right", 'always guessing the commoner answer']
     return markdown(header, lines)
 
 
 def commands_table():
     lines = []
     for result in rows_of('measured'):
-        spread_of_value = ''
+        value = f'{short(result["value"])} {result["unit"]}'
         if result['repeats'] != '1':
-            lowest, highest = float(result['lowest']), float(result['highest'])
-            spread_of_value = f' ({lowest:,.2f}–{highest:,.2f})'
-        lines.append([result['what'], f'{float(result["value"]):,.2f} {result["unit"]}'
-                                      f'{spread_of_value}'])
-    return markdown(['', 'time, memory or rate'], lines)
+            value += f' ({short(result["lowest"])}–{short(result["highest"])})'
+        lines.append([result['what'], value])
+    return markdown(['', 'median (lowest–highest)'], lines)
 
 
 def all_tables():

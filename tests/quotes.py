@@ -1,0 +1,211 @@
+"""The lines and sentences of the documents that quote csv files, with the numbers from those files.
+
+To add one, copy the words from the document and put an expression in the place of each number.
+test_experiments.py then asks that each of them occurs in its document, and that the numbers which
+are left in the document are in NOT_FROM_CSV.
+"""
+from experiments import tables
+from experiments.study_settings import SETTINGS
+from experiments.tables import by, percent, rows_of, speeds, spread
+
+# Numbers that no csv holds: sizes of files and programs, what was chosen and not measured.
+NOT_FROM_CSV = {
+    'README.md': [
+        'took 56 minutes on one CPU core', 'torch 2.15.0', 'at 32×32', '32×32', '64×64',
+        'Python 3.11 or newer', '5 GB', 'With 1,000 images', '18,000 images in 6 epochs', '240 MB',
+        '| 8 | 2 | 64 images |', '| 32 | 6 | at most 18,000 |', '| 64 | 50 | all |',
+        'tensor (16, 3, s, s) in [−1, 1]', 'Rank 0', 'images left in [0, 1]'],
+    'experiments/README.md': [
+        '32×32', '64×64', '1 CPU thread', '2 CPU threads', 'torch 2.15.0',
+        '5,000 generated faces are held against 5,000 real ones',
+        'β₁ = 0,', 'batches of 16,', 'on 32 drawn faces', 'batch 128 but where', '6,000 JPEGs',
+        'each of 40 attributes', 'all 40 attributes', '`conv_dim` 64: ',
+        'took 1.2 % of the training time', 'in 5,000 faces of the training set',
+        'in 5,000 generated faces'],
+}
+
+
+def distance_row(words, setting):
+    """Return the table row of a setting of the study."""
+    return f'| {words} | {spread(by("row", "study_summary")[setting])} |'
+
+
+def mean_of(column, rows):
+    values = [float(row[column]) for row in rows]
+    return sum(values) / len(values)
+
+
+def cost_of_recipe():
+    """Return how many times as long a run of the recipe took as one of the public recipe."""
+    runs = rows_of('study')
+    seconds = {name: mean_of('seconds', [run for run in runs if run['row'] == name])
+               for name in ('recipe', 'base')}
+    return seconds['recipe'] / seconds['base']
+
+
+def speedups():
+    """Return the ratio of our step to the public one in each setting, as on a CPU with bfloat16."""
+    steps = speeds('step')
+    return [float(steps[setting]['+ bfloat16']['ratio_baseline'])
+            for setting in tables.STEP_SETTINGS]
+
+
+def minutes(what):
+    return round(float(by('what', 'measured')[what]['value']) / 60)
+
+
+def readme():
+    study = by('row', 'study_summary')
+    public = study['base']
+    n_faces = int(public['data'].split()[0])
+    last_epoch = rows_of('training')[-1]
+    quick, wide, large = speedups()
+    quality = by('figure', 'quality')['Fréchet face distance']
+    return [
+        f'saw {int(last_epoch["images_seen"]):,} images of '
+        f'{last_epoch["data"].split()[0]} CelebA faces',
+        f'seed {last_epoch["seed"]}',
+        f'about {minutes(NOTEBOOK)} minutes on two CPU cores',
+        f'**The tests** take about {minutes("the tests")} minutes',
+        f'the same {n_faces:,} faces for {int(public["budget"]):,} images at `conv_dim` 32',
+        distance_row('the public recipe, real images left in [0, 1]', 'fault: real unscaled'),
+        distance_row('**the public recipe**, 32×32', 'base'),
+        distance_row("the public recipe with an average of G's weights", 'EMA of G'),
+        distance_row('the public recipe with batches of 16', 'batch 16'),
+        distance_row("**this notebook's recipe**, 32×32", 'recipe'),
+        distance_row('the public recipe, 64×64', 'base 64'),
+        distance_row("this notebook's recipe, 64×64", 'recipe 64'),
+        f'| floor: other real faces, 32×32 | {float(public["floor"]):.2f} |',
+        f"comes to {float(study['recipe']['ratio']):.2f} of the public recipe's distance",
+        f'about {cost_of_recipe():.1f} times as long',
+        f'its training step is {quick:.1f} times as fast as the public one on two CPU cores, '
+        f'{wide:.1f} times at `conv_dim` 64 and {large:.1f} times at 64×64',
+        f'The run in the pictures comes to {float(quality["generated"]):.2f}',
+        f'{len(study)} settings',
+        f'trained for {int(study["recipe 64"]["images_seen"]):,} images only']
+
+
+NOTEBOOK = "the whole notebook on drawn faces, this machine's own preset"
+
+
+def experiments_readme():
+    return [*study_sentences(), *bench_sentences(), *balance_sentences(), *picture_sentences()]
+
+
+def study_sentences():
+    study = by('row', 'study_summary')
+    public, recipe = study['base'], study['recipe']
+    n_faces = int(public['data'].split()[0])
+    budget = int(public['budget'])
+    return [
+        f'`study_settings.py` lists {len(SETTINGS)} settings',
+        f'{len(study)} settings have been measured',
+        f'the same {n_faces:,} faces',
+        f'the same {budget:,} images at `conv_dim` 32, with three seeds',
+        f'Other real faces come to {float(public["floor"]):.2f}',
+        f'{budget:,} images are about {round(budget / 128, -2):,.0f} steps at batch 128 and '
+        f'{round(budget / 16, -2):,.0f} at batch 16',
+        f"comes to {float(recipe['ratio']):.2f} of the public recipe's distance, and at 64×64 to "
+        f"{float(study['recipe 64']['ratio']):.2f}",
+        f'took about {cost_of_recipe():.1f} times as long',
+        f'the public recipe comes to {spread(study["float32"])}, against {spread(public)}']
+
+
+def bench_sentences():
+    steps = speeds('step')
+    scaling = speeds('scaling')['by batch']
+    compiled = [steps[setting]['+ torch.compile of D and G'] for setting in tables.STEP_SETTINGS]
+    starts = [float(row['first_call_s']) for row in compiled]
+    shares = [float(steps[setting]['+ bfloat16']['share_of_peak'])
+              for setting in tables.STEP_SETTINGS]
+    smallest, *_, largest = scaling.values()
+    counts = list(speeds('scaling')['32x32, conv_dim 32, batch 128, by number of images'])
+    return [
+        f'{compiled[0]["repeats"]} repeats',
+        f'takes {min(starts):.0f} to {max(starts):.0f} s to start',
+        f'does {100 * min(shares):.0f} to {percent(max(shares))} of the arithmetic',
+        f'{float(smallest["images_per_s"]):,.0f} images/s at batch 16, '
+        f'{float(largest["images_per_s"]):,.0f} at batch 512',
+        f'From {counts[0].split()[0]} to {counts[-1]} the cost of an image']
+
+
+def balance_sentences():
+    means = {}
+    for row in rows_of('balance'):
+        means[row['figure'], row['training_set'], row['faces']] = float(row['mean'])
+
+    def share(figure, training_set='balanced', faces='generated'):
+        return means[figure, training_set, faces]
+
+    def old(*of):
+        return percent(1 - share('Young', *of))
+
+    def distance(crowd, training_set):
+        return f'{share(f"Fréchet face distance to faces {crowd}", training_set):.1f}'
+
+    budget = int(rows_of('balance')[0]['images_a_run'])
+    return [
+        f'`conv_dim` 32, {budget:,} images, three seeds',
+        f'{percent(share("Male"))} of the generated faces look male to the encoder instead of '
+        f'{percent(share("Male", "as it is"))}, and {old()} not young instead of '
+        f'{old("as it is")}',
+        f'it sees {percent(share("Male", faces="training"))} and {old("balanced", "training")}, '
+        f'where the labels say {percent(share("Male", faces="training, by label"))} and '
+        f'{old("balanced", "training, by label")}',
+        f'balanced crowd falls from {distance("balanced", "as it is")} to '
+        f'{distance("balanced", "balanced")}',
+        f'rises from {distance("as they are", "as it is")} to '
+        f'{distance("as they are", "balanced")}']
+
+
+def picture_sentences():
+    accuracy = by('attribute', 'encoder')['mean']
+    training = rows_of('training')
+    measured = [row for row in training if row['FFD']]
+    best = min(measured, key=lambda row: float(row['FFD']))
+    male, young = (by('attribute', 'attributes')[name] for name in ('Male', 'Young'))
+    last = training[-1]
+    return [
+        f'trained on {int(accuracy["n_train"]):,} faces of CelebA',
+        f'On {int(accuracy["n_test"]):,} other faces it gets {percent(accuracy["right_32"], 1)} of '
+        f'the answers right at 32×32 and {percent(accuracy["right_64"], 1)} at 64×64',
+        f'the commoner answer gets {percent(accuracy["majority"], 1)}',
+        f'{last["data"].split()[0]} faces, {last["epoch"]} epochs, '
+        f'{int(last["images_seen"]):,} images seen, seed {last["seed"]}',
+        f'the lowest was that of epoch {best["epoch"]}',
+        f'Judged with {int(by("figure", "quality")["recall"]["n_generated"]):,} faces',
+        f'{percent(male["training_labels"])} of the training faces are male and '
+        f'{percent(young["training_labels"])} are young',
+        f'it is {percent(male["training faces"])} and {percent(young["training faces"])} of the '
+        f'training faces, but {percent(male["generated faces"])} and '
+        f'{percent(young["generated faces"])} of the generated ones']
+
+
+def notebook():
+    """The sentences of the notebook's own summary."""
+    study = by('row', 'study_summary')
+    quick, _, large = speedups()
+    old = {row['training_set']: percent(1 - float(row['mean'])) for row in rows_of('balance')
+           if (row['figure'], row['faces']) == ('Young', 'generated')}
+
+    def mean(setting, digits=1):
+        return f'{float(study[setting]["ffd"]):.{digits}f}'
+
+    return [
+        f'comes to a distance of {spread(study["base"])} and this notebook\'s to '
+        f'{spread(study["recipe"])}',
+        f'{spread(study["base 64"])} against {spread(study["recipe 64"])}',
+        f'batches of 16 ({mean("batch 16")};',
+        f'twice the images ({mean("images x 2")})',
+        f'resize-convolution ({mean("resize-convolution")})',
+        f"G's average ({mean('EMA of G')})",
+        f'β₁ = 0.1 ({mean("beta1 0.1")})',
+        f'`conv_dim` 64 ({mean("conv_dim 64")})',
+        f'leaky ReLUs in G ({mean("LeakyReLU in G")})',
+        f'batch normalisation everywhere ({mean("batch norm everywhere", 0)})',
+        f'unscaled real images ({mean("fault: real unscaled")})',
+        f'least squares ({mean("least squares")})',
+        f'Xavier initialisation ({mean("Xavier")})',
+        f'{quick:.1f} times as fast as the public one on two CPU cores, and {large:.1f} times at '
+        f'64×64',
+        f'{old["balanced"]} of the generated faces were not young, instead of {old["as it is"]}']
