@@ -16,8 +16,8 @@ runs on the torch at hand; its files are drawn faces of 64x64 in a temporary fol
 CPU is a part of one, of a few seconds: see the column block.
 
 Takes about ten minutes on two cores that do nothing else, and about one with --quick (32x32 mostly,
-two repeats). --compile adds torch.compile, which on a CPU takes up to a minute to start for each
-pair of networks.
+two repeats). --tiny is a rehearsal of seconds, whose numbers mean nothing. --compile adds
+torch.compile, which on a CPU takes up to a minute to start for each pair of networks.
 """
 import functools
 import os
@@ -47,10 +47,11 @@ from experiments.bench_timing import (
 
 SIZES = (32, 32), (32, 64), (64, 64)         # (image size, conv_dim)
 LONG_EPOCHS = 50
+PRODUCT = (8192, 10) if CUDA else (2048, 1)          # (rows of a square, products in a block)
 
 
-def describe(size, width, batch=BATCH):
-    return f'{size}x{size}, conv_dim {width}, batch {batch}'
+def describe(size, width, batch=None):
+    return f'{size}x{size}, conv_dim {width}, batch {batch or BATCH}'
 
 
 def sizes_of(bench):
@@ -60,21 +61,27 @@ def sizes_of(bench):
 # --------------------------------------------------------------------------------------------- step
 
 
+def peak_of(precision):
+    """Return the TFLOP/s of a large product: the best of ten blocks."""
+    size, times = PRODUCT
+    dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
+    square = torch.randn(size, size, device=DEVICE).to(dtype)
+
+    def multiply():
+        for _ in range(times):
+            square @ square
+
+    with tuned(precision == 'tf32'):
+        seconds = min(timed(multiply) for _ in range(10)) / times
+    return 2 * size ** 3 / seconds / 1e12
+
+
 def measure_peaks(bench):
     """Measure the device's best at a large product, to hold the arithmetic of a step against."""
-    size, times = (8192, 10) if CUDA else (2048, 1)
+    size, times = PRODUCT
     rows = []
     for precision in dict.fromkeys(('float32', PLAIN, FAST)):
-        dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
-        square = torch.randn(size, size, device=DEVICE).to(dtype)
-
-        def multiply(square=square):
-            for _ in range(times):
-                square @ square
-
-        with tuned(precision == 'tf32'):
-            seconds = min(timed(multiply) for _ in range(10)) / times
-        peak = 2 * size ** 3 / seconds / 1e12
+        peak = peak_of(precision)
         bench.peaks[precision] = peak
         rows.append(dict(
             setting='the device', row=f'product of {size}x{size}, {precision}, best of 10',
@@ -132,6 +139,8 @@ def step_tables(bench):
 def faces_of(bench):
     """Return (folder, number) of the drawn faces in files, which are written at the first call."""
     n_images = 600 if bench.quick else 6_000
+    if bench.tiny:
+        n_images = 6 * BATCH
     folder = bench.scratch / 'faces'
     if not folder.exists():
         loops.write_faces(folder, n_images)
@@ -209,10 +218,10 @@ def epoch_tables(bench):
         contenders.append(Contender('ours: DeviceLoader, mirroring, captured step, average', build,
                                     n_images, 'passes'))
         bench.compare('epoch', describe(size, width), contenders, WARM_PASSES)
-    if CUDA and not bench.quick:
+    if CUDA and bench.long and not bench.quick:
         long_run(bench)
     else:
-        reason = 'with --quick' if CUDA else 'on a CPU'
+        reason = 'with --quick or --no-long' if CUDA else 'on a CPU'
         print(f'Left out {reason}: {LONG_EPOCHS} epochs of {helpers.FACES_COUNT:,} images.')
 
 
@@ -252,6 +261,8 @@ def scaling_tables(bench):
     axes = dict(batch=batches, size=[32, 64, 128], width=widths)
     if bench.quick:
         axes = dict(batch=[32, 128, 512], size=[32, 64], width=[16, 32])
+    if bench.tiny:
+        axes = dict(batch=[4, 16], size=[32], width=[4])
     for axis, values in axes.items():
         scale_along(bench, axis, values)
     scale_with_images(bench)
@@ -275,6 +286,8 @@ def scale_along(bench, axis, values):
 def scale_with_images(bench):
     """Measure whether an image costs more where there are many: in training, and in loading."""
     counts = (10_000, 20_000) if bench.quick else (10_000, 50_000, 100_000, 200_000)
+    if bench.tiny:
+        counts = (64, 128)
     images = random_images(counts[-1], 32)
     training, loading = [], []
     for count in counts:
@@ -308,9 +321,19 @@ def compare_presets(bench):
 TABLES = dict(step=step_tables, loader=loader_tables, epoch=epoch_tables, scaling=scaling_tables)
 
 
+def make_tiny():
+    """Make networks, batches and products as small as they get, in this process."""
+    globals().update(BATCH=8, SIZES=((32, 4),), PRODUCT=(128, 1))
+    loops.BATCH = BATCH
+    tiny = dict(img_size=32, conv_dim=4, batch_size=4)
+    notebook.PRESETS = dict.fromkeys(notebook.PRESETS, tiny)
+
+
 def command_of(options):
     """Return the command line that the tables name; a folder of the user's is not named."""
     words = []
+    if options.tiny:
+        words.append('--tiny')
     if options.quick:
         words.append('--quick')
     if options.repeats:
@@ -321,6 +344,8 @@ def command_of(options):
         words += ['--folder', 'FOLDER']
     if options.only:
         words += ['--only', options.only]
+    if options.no_long:
+        words.append('--no-long')
     return common.command('bench', *words)
 
 
@@ -328,6 +353,10 @@ def main(arguments=None):
     parser = common.command_parser(__doc__)
     parser.add_argument('--quick', action='store_true',
                         help='a minute: fewer repeats, files and settings')
+    parser.add_argument('--tiny', action='store_true',
+                        help='seconds: all as small as it gets, to rehearse; nothing is measured')
+    parser.add_argument('--no-long', action='store_true',
+                        help=f'on a GPU without the run of {LONG_EPOCHS} epochs')
     parser.add_argument('--repeats', type=int, help='turns of each row (default 5, with --quick 2)')
     parser.add_argument('--compile', action='store_true',
                         help='a row with torch.compile; it starts slowly')
@@ -336,10 +365,16 @@ def main(arguments=None):
     parser.add_argument('--only', choices=TABLES, help='only this table')
     options = parser.parse_args(arguments)
     os.environ['DCGAN_FAST'] = '1'
+    if options.tiny:
+        make_tiny()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ['TORCHINDUCTOR_CACHE_DIR'] = f'{scratch}/compiled'        # each starts cold
         bench = Bench(options.into, Path(scratch), command_of(options), options.quick,
                       options.repeats, options.compile, options.folder)
+        bench.tiny = options.tiny
+        bench.long = not options.no_long
+        if bench.tiny:
+            bench.seconds = 0.01
         print(helpers.versions())
         torch.manual_seed(SEED)
         if options.only in (None, 'step', 'scaling'):

@@ -146,6 +146,8 @@ class Bench:
         self.repeats = repeats or (2 if quick else 5)
         self.compiled = compiled
         self.folder = folder
+        self.tiny = False                            # a rehearsal, which measures nothing
+        self.long = True                             # on a GPU also the run of 50 epochs
         self.seconds = 0.2 if quick else 0.5         # of a block
         self.peaks = {}                              # precision: TFLOP/s in a large product
 

@@ -36,8 +36,8 @@ A DCGAN generator: 100 normal random numbers to a face of 32×32.
 | Fréchet face distance | {distance:.2f}; floor (real against real) {floor:.2f}. \
 5,000 generated, 5,000 real, 32×32, eval mode. Not an FID |
 | kernel face distance | {kernel:.4f} |
-| precision, recall | {precision:.3f}, {recall:.3f} \
-(real against real: {floor_precision:.3f}, {floor_recall:.3f}) |
+| symmetric precision, coverage | {precision:.3f}, {coverage:.3f} \
+(real against real: {floor_precision:.3f}, {floor_coverage:.3f}) |
 
 **Limits.** 32×32 pixels, near-frontal celebrity faces. The reference faces are among the training
 faces, so the distance rewards memorising as much as learning; the nearest training faces are shown
@@ -104,16 +104,18 @@ def write_quality(into, generated, real, ours, floor, best, provenance):
     common.Table(into / 'quality.csv', rows[0], key=('figure',)).write(rows)
 
 
-def write_training(into, latest, distances, provenance):
+def write_training(into, latest, history, provenance):
     """Write training.csv: for each epoch the means of its figures, and its distance if measured."""
     config = latest['config']
     images_an_epoch = latest['images_seen'] // latest['epoch']
-    measured = {int(epoch): value for epoch, value, _ in distances}
+    measured = {int(epoch): value for epoch, value, _ in history['distances']}
+    columns = {'d_loss': 'd_loss', 'g_loss': 'g_loss', 'D(x)': 'd_real', 'D(G(z))': 'd_fake'}
+    ends = history['per_epoch'].cumsum()
     rows = []
-    for epoch, steps in enumerate(latest['history'], 1):
+    for epoch, (n_steps, end) in enumerate(zip(history['per_epoch'], ends, strict=True), 1):
         row = dict(epoch=epoch, images_seen=epoch * images_an_epoch)
-        for name, mean in zip(('d_loss', 'g_loss', 'D(x)', 'D(G(z))'), steps.mean(0), strict=True):
-            row[name] = f'{mean:.4f}'
+        for column, name in columns.items():
+            row[column] = f'{history[name][end - n_steps:end].mean():.4f}'
         row['FFD'] = f'{measured[epoch]:.4f}' if epoch in measured else ''
         row |= dict(data=config['data'], seed=config['seed'], provenance=provenance)
         rows.append(row)
@@ -129,8 +131,9 @@ def write_generator(into, best, ours, floor, provenance):
         recipe=', '.join(f'{name} {config[name]}' for name in RECIPE),
         n_weights=sum(value.numel() for value in weights.values()),
         distance=ours['Fréchet face distance'], floor=floor['Fréchet face distance'],
-        kernel=ours['kernel face distance'], precision=ours['precision'], recall=ours['recall'],
-        floor_precision=floor['precision'], floor_recall=floor['recall'])
+        kernel=ours['kernel face distance'],
+        precision=ours['symmetric precision'], coverage=ours['coverage'],
+        floor_precision=floor['symmetric precision'], floor_coverage=floor['coverage'])
     path = into / helpers.PRETRAINED.name
     path.with_suffix('.md').write_text(card.replace('32x32', '32×32'), encoding='utf-8')
     saved = dict(generator=config['generator'], weights=weights, card=card)
@@ -154,7 +157,7 @@ def main(arguments=None):
     faces = folder / 'processed_celeba_small'
     images, image_files = helpers.decode_folder(faces, config['img_size'])
     distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED)
-    real, others = distance.real, images[-2 * distance.n:-distance.n]
+    real, others = distance.real, distance.others
     generated = notebook.sample_faces(distance.n, folder / helpers.CHECKPOINTS, seed=config['seed'])
     ours, floor = helpers.quality(generated, real), helpers.quality(others, real)
     labels = {}
@@ -164,7 +167,7 @@ def main(arguments=None):
     draw_pictures(into, samples, history, distance.floor)
     write_attributes(into, images, generated, labels, provenance)
     write_quality(into, generated, real, ours, floor, best, provenance)
-    write_training(into, latest, history['distances'], provenance)
+    write_training(into, latest, history, provenance)
     write_generator(into, best, ours, floor, provenance)
 
 

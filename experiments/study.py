@@ -61,9 +61,10 @@ def face_distance(folder, size):
     return helpers.FaceDistance(loader.dataset.images, helpers.choose_device(), N_JUDGED)
 
 
-def train(notebook, config, loader, seed, n_images):
+def train(notebook, config, loader, seed, n_images, distance=None, distance_every=1):
     """Build and train as the notebook does, in the current folder.
 
+    distance  a function that is asked every so many epochs; None: no distance is measured
     Returns (G with its averaged weights, images seen); None for G where numbers went bad.
     """
     torch.manual_seed(seed)
@@ -76,11 +77,12 @@ def train(notebook, config, loader, seed, n_images):
     vars(notebook).update(celeba_train_loader=loader, z_size=config['z_size'],
                           d_optimizer=d_optimizer, g_optimizer=g_optimizer)
     n_epochs = max(1, round(config['budgets'] * n_images / len(loader.dataset)))
+    chosen = {name: config[name] for name in TRAINING} | dict(distance_every=distance_every)
     went_bad = False
     try:
         notebook.train(D, G, n_epochs, print_every=10 ** 9,
-                       loader=helpers.DeviceLoader(loader, device),
-                       config={name: config[name] for name in TRAINING})
+                       loader=helpers.DeviceLoader(loader, device), distance=distance,
+                       config=chosen)
     except FloatingPointError:
         went_bad = True
     saved = dict(epoch=0, images_seen=0)
@@ -114,12 +116,17 @@ def measure(notebook, G, config, distance, seed, n):
     return distance(images)
 
 
+def tiny_config(config):
+    """Return the config with tiny networks and batches, and a higher learning rate."""
+    return config | dict(conv_dim=config['conv_dim'] // 8, batch_size=config['batch_size'] // 16,
+                         lr=10 * config['lr'])
+
+
 def run(setting, seed, n_images, folder=None, tiny=False):
     """Train a setting in a folder of its own, which vanishes, and measure it: a row for the csv."""
     config = dict(setting.config)
     if tiny:
-        config.update(conv_dim=config['conv_dim'] // 8, batch_size=config['batch_size'] // 16,
-                      lr=10 * config['lr'])
+        config = tiny_config(config)
     os.environ['DCGAN_FAST'] = '1' if config['fast'] else '0'
     with common.silence():
         notebook = setting.definitions()
@@ -134,7 +141,7 @@ def run(setting, seed, n_images, folder=None, tiny=False):
         ffd = measure(notebook, G, config, distance, seed, 250 if tiny else N_JUDGED)
     in_bfloat16 = config['fast'] and helpers.has_bfloat16(helpers.choose_device())
     command = common.command('study', '--folder', 'FOLDER', '--budget', n_images, '--seeds', seed,
-                             '--rows', setting.name)
+                             '--rows', setting.name, *(['--tiny'] if tiny else []))
     return dict(row=setting.name, group=setting.group, change=setting.change, claim=setting.claim,
                 seed=seed, ffd=f'{ffd:.4f}', floor=f'{distance.floor:.4f}', images_seen=images_seen,
                 budget=n_images, image_size=config['img_size'], conv_dim=config['conv_dim'],
@@ -181,7 +188,7 @@ def check(names):
     return '\n'.join(faults)
 
 
-def study(table, names, seeds, budget, folder, n_processes):
+def study(table, names, seeds, budget, folder, n_processes, tiny=False):
     """Make the runs that the table does not hold yet; return how many of them failed."""
     notebook = common.notebook_definitions()
     for size in {SETTINGS[name].config['img_size'] for name in names}:
@@ -197,7 +204,7 @@ def study(table, names, seeds, budget, folder, n_processes):
                 work.append((name, seed))
     print(f'{len(work)} of {len(names) * len(seeds)} runs are left, {n_processes} at a time; '
           f'{helpers.versions()}')
-    call = functools.partial(attempt, n_images=budget, folder=folder)
+    call = functools.partial(attempt, n_images=budget, folder=folder, tiny=tiny)
     started, n_failed = time.time(), 0
     for number, outcome in enumerate(common.in_parallel(call, work, n_processes), 1):
         name, seed, result = outcome
@@ -239,6 +246,8 @@ def main(arguments=None):
     parser.add_argument('--groups', nargs='+', metavar='GROUP',
                         help=f'only base and these of {", ".join(GROUPS)}')
     common.add_processes_option(parser)
+    parser.add_argument('--tiny', action='store_true',
+                        help='tiny networks, to rehearse; nothing is measured')
     parser.add_argument('--figure', action='store_true', help='no runs: only summary and figure')
     parser.add_argument('--check', action='store_true',
                         help='try the settings on drawn faces; keep nothing')
@@ -261,7 +270,7 @@ def main(arguments=None):
         if not options.figure:
             try:
                 n_failed = study(table, names, options.seeds, options.budget,
-                                 options.folder, n_processes)
+                                 options.folder, n_processes, options.tiny)
             except KeyboardInterrupt:
                 sys.exit('Stopped. Finished runs are kept; start again to go on.')
     tables = study_summary.summarise(table.read())

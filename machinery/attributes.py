@@ -73,10 +73,12 @@ def balancing_sampler(dataset, balance):
     """Make a sampler that draws all combinations of the attributes named in balance equally often.
 
     dataset  an ImageDataset of CelebA's faces
-    balance  names of attributes, such as ('Male', 'Young')
+    balance  names of attributes, such as ('Male', 'Young'), or a single one
     Raises ValueError for an unknown attribute, and whatever load_attributes raises.
     """
     names, labels = load_attributes(dataset)
+    if isinstance(balance, str):
+        balance = [balance]
     for attribute in balance:
         check_choice(names, balance=attribute)
     chosen = labels[:, [names.index(attribute) for attribute in balance]]

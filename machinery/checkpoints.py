@@ -1,28 +1,31 @@
 """The progress of a training run on disk: written every epoch, read, resumed, set aside.
 
-A run leaves these files. Each is written whole or not at all.
+A run leaves these files. Each is written whole or not at all; what a save writes does not grow.
 
-checkpoints_gan/latest.pt     networks, optimizers, random state and progress after the last epoch
+checkpoints_gan/latest.pt     networks, optimizers, random state and counters after the last epoch
 checkpoints_gan/previous.pt   the same, one epoch earlier, in case the latest is damaged
 checkpoints_gan/best.pt       the same, at the epoch whose faces came nearest to real ones
-checkpoints_gan/losses.npz    the losses of every batch, and the distances
+checkpoints_gan/epochs/       for each epoch the losses of every batch, the distance, and the grid
+checkpoints_gan/losses.npz    all losses and distances for NumPy, written when train returns
+checkpoints_gan/lock          which process trains here, if any does
 train_samples.pkl             the contract's pickle: a grid of faces for each epoch
 """
 import io
 import itertools
 import os
-import random
-import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import files, samples
+from . import epochs, files, identity, samples
+from .lock import Lock
+from .seeds import random_state, set_random_state
 
 CHECKPOINTS = 'checkpoints_gan'
-MAY_CHANGE = ('n_epochs', 'print_every', 'resume', 'rescue', 'distance_every')   # when resuming
+FORMAT = 2                       # the version before had no such key, and no files of epochs
+COUNTERS = 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'rescued'
 
 
 @dataclass
@@ -34,23 +37,52 @@ class Progress:
     n_steps: int = 0
     images_seen: int = 0
     seconds: float = 0.0             # of training, in finished epochs
-    losses: list = field(default_factory=list)      # (d_loss, g_loss) every print_every batches
-    samples: list = field(default_factory=list)     # a grid (16, 3, s, s) for each epoch
-    lines: list = field(default_factory=list)       # printed at the end of epochs
-    history: list = field(default_factory=list)     # for each epoch (n_steps, 4): d_loss, g_loss,
-                                                    # D(x) and D(G(z)) of each step
-    distances: list = field(default_factory=list)   # [epoch, distance, seconds it took]
     rescued: bool = False            # whether numbers went bad once and the run went back an epoch
+    epochs: list = field(default_factory=list)      # an Epoch for each finished one
+    losses: list = field(default_factory=list)      # (d_loss, g_loss) every print_every batches
+    lines: list = field(default_factory=list)       # printed at the end of epochs
+    n_losses: int = 0                # how many of them are in finished epochs
+    n_lines: int = 0
+
+    @property
+    def samples(self):
+        """The grids (16, 3, s, s) of all epochs."""
+        return [epoch.grid for epoch in self.epochs if epoch.grid is not None]
+
+    @property
+    def history(self):
+        """For each epoch (n_steps, 4): d_loss, g_loss, D(x) and D(G(z)) of each step."""
+        return [epoch.steps for epoch in self.epochs]
+
+    @property
+    def distances(self):
+        """[epoch, distance, seconds it took] for each epoch whose distance was measured."""
+        return epochs.distances(self.epochs)
+
+    def finish_epoch(self):
+        """Let the last epoch keep what was printed since the one before it."""
+        last = self.epochs[-1]
+        last.losses = self.losses[self.n_losses:]
+        last.lines = self.lines[self.n_lines:]
+        self.n_losses, self.n_lines = len(self.losses), len(self.lines)
 
     def state(self):
-        """Return the fields as a dict, for a checkpoint."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return what a checkpoint keeps of it, as a dict: epochs have files of their own."""
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        return counters | dict(config=self.config, format=FORMAT)
 
     def restore(self, state):
-        """Take up the fields of a checkpoint; the configuration stays today's."""
-        for each in fields(self):
-            if each.name != 'config':
-                setattr(self, each.name, state[each.name])
+        """Take up the counters of a checkpoint; losses after its last epoch are forgotten."""
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        del self.losses[self.n_losses:]
+
+    def take_up(self, finished):
+        """Take up finished epochs that were read."""
+        self.epochs = finished
+        self.losses = [losses for epoch in finished for losses in epoch.losses]
+        self.lines = [line for epoch in finished for line in epoch.lines]
+        self.n_losses, self.n_lines = len(self.losses), len(self.lines)
 
     def is_best(self):
         """Say whether the epoch just finished has the lowest distance so far."""
@@ -58,33 +90,6 @@ class Progress:
             return False
         best_epoch, _, _ = min(self.distances, key=lambda measured: measured[1])
         return best_epoch == self.epoch
-
-    def figures(self):
-        """Return what losses.npz holds: a dict of arrays; see load_history."""
-        names = 'd_loss', 'g_loss', 'd_real', 'd_fake'
-        figures = dict(zip(names, torch.cat(self.history).T.numpy(), strict=True))
-        figures['per_epoch'] = [len(steps) for steps in self.history]
-        figures['distances'] = np.array(self.distances, np.float64).reshape(-1, 3)
-        return figures
-
-
-def random_state():
-    """Return the state of every random generator in use, as plain values and tensors."""
-    kind, keys, *rest = np.random.get_state()
-    state = dict(torch=torch.get_rng_state(), cuda=[], python=random.getstate())
-    state['numpy'] = [kind, keys.tolist(), *rest]
-    if torch.cuda.is_available():
-        state['cuda'] = [torch.cuda.get_rng_state()]     # under torchrun the same on all ranks
-    return state
-
-
-def set_random_state(state):
-    """Put every random generator back to where random_state() saw it."""
-    torch.set_rng_state(state['torch'])
-    if state['cuda'] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'][0])
-    random.setstate(state['python'])
-    np.random.set_state(tuple(state['numpy']))
 
 
 class Checkpoints:
@@ -99,6 +104,9 @@ class Checkpoints:
         self.parts = parts
         self.progress = progress
         self.folder = Path(folder)
+        self.lock = Lock(self.folder / 'lock')
+        self.pickle = epochs.GrowingPickle()
+        self.kept = b''              # the run at the end of its last epoch: what latest.pt holds
         self.saved = 0               # the last epoch that is on disk
         self.behind = False          # whether the disk has not taken a later one
 
@@ -114,6 +122,7 @@ class Checkpoints:
         why = self._take_up() if resume else 'resume is off'
         if why:
             aside = set_aside(self.folder)
+            self.lock.take()
             print(f'An earlier run is kept in {aside}/ ({why}); this one starts at epoch 1.')
             return
         print('\n'.join(self.progress.lines))
@@ -133,57 +142,66 @@ class Checkpoints:
         if not any(self.folder.glob('*.pt')):
             return f'{samples.SAMPLES} came without a checkpoint'
         state, path = _read_first_whole(self.folder, ('latest', 'previous'))
-        changed = _differences(self.progress.config, state['config'])
+        changed = identity.differences(self.progress.config, state['config'])
+        changed += identity.unlike(self.parts, state)
         if changed:
             return 'it differs in ' + ', '.join(changed)
         if path.name == 'previous.pt':
             os.replace(path, self.folder / 'latest.pt')
-        self.restore(state)
-        self.saved = self.progress.epoch
+        self._restore_all(state)
         return ''
 
     def _mend(self):
         """Write again what a crash between two files may have left behind latest.pt."""
+        epochs.remove_after(self.folder, self.progress.epoch)
+        epochs.write_missing(self.folder, self.progress.epochs)
         if self.progress.is_best():
-            data = _to_bytes(self.state())
-            files.write_atomically(self.folder / 'best.pt', lambda file: file.write(data))
-        self._write_figures()
+            self.keep()
+            epochs.write(self.folder / 'best.pt', self.kept)
+        self.pickle.write(self.progress.samples)
 
     def join(self):
         """Take up what rank 0 has found, on another rank."""
-        self.restore(load_checkpoint(self.folder))
+        self._restore_all(load_checkpoint(self.folder))
+
+    def _restore_all(self, state):
+        if 'format' in state:
+            finished = epochs.read_epochs(self.folder, state['epoch'])
+        else:
+            finished = epochs.epochs_inside(state)
+        self.progress.take_up(finished)
+        self._restore(state)
         self.saved = self.progress.epoch
 
-    # --------------------------------------------------------------------- state in memory
+    # ------------------------------------------------------------------------------ in memory
 
-    def state(self):
-        """Return all of the run: what a checkpoint holds."""
+    def keep(self):
+        """Keep a copy of the run as it is now, at the end of an epoch."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        return state | self.progress.state() | dict(random_state=random_state())
+        state |= self.progress.state()
+        state |= dict(classes=identity.classes(self.parts), random_state=random_state())
+        self.kept = epochs.to_bytes(state)
 
-    def restore(self, state):
-        """Put parts, progress and the random generators to where state() saw them."""
+    def go_back(self):
+        """Put the run back to where it was when it was kept."""
+        self._restore(files.load_safely(io.BytesIO(self.kept)))
+
+    def _restore(self, state):
         self.progress.restore(state)
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         set_random_state(state['random_state'])
 
-    def copy(self):
-        """Return the bytes of a copy of the run, but for the grids, which are never taken back."""
-        return _to_bytes(self.state() | dict(samples=None))
-
-    def go_back(self, copy):
-        """Restore the run that copy() kept."""
-        state = files.load_safely(io.BytesIO(copy))
-        self.restore(state | dict(samples=self.progress.samples))
-
     # ----------------------------------------------------------------------------- on disk
 
     def save(self, say):
-        """Write all files; where the disk does not take them, say so, for training goes on."""
+        """Write what was kept; where the disk does not take it, say so, for training goes on.
+
+        Raises RuntimeError where the folder has become that of another run.
+        """
         try:
-            self._write_checkpoints()
-            self._write_figures()
+            self.lock.take()
+            self._write()
         except OSError as error:
             self.behind = True
             say(f'  NOT SAVED: {error}. Training goes on, and the next epoch is saved again.')
@@ -193,36 +211,27 @@ class Checkpoints:
         self.behind = False
         self.saved = self.progress.epoch
 
-    def _write_checkpoints(self):
-        """Write latest.pt, whose old one becomes previous.pt, and best.pt if this is the best."""
-        self.folder.mkdir(exist_ok=True)
-        data = _to_bytes(self.state())
-        previous = self.folder / 'previous.pt'
-        files.write_atomically(self.folder / 'latest.pt', lambda file: file.write(data), previous)
+    def _write(self):
+        """Write latest.pt, whose old one becomes previous.pt, and what belongs to it.
+
+        The files of epochs come first: a checkpoint finds all epochs that it counts.
+        """
+        epochs.write_missing(self.folder, self.progress.epochs)
+        epochs.write(self.folder / 'latest.pt', self.kept, keep=self.folder / 'previous.pt')
         if self.progress.is_best():
-            files.write_atomically(self.folder / 'best.pt', lambda file: file.write(data))
+            epochs.write(self.folder / 'best.pt', self.kept)
+        self.pickle.write(self.progress.samples)
 
-    def _write_figures(self):
-        figures = self.progress.figures()
+    def write_figures(self):
+        """Write losses.npz: the figures of all epochs that are on disk."""
+        if self.saved == 0 or self.behind or not self.lock.is_held():
+            return
+        figures = epochs.figures(self.progress.epochs[:self.saved])
         path = self.folder / 'losses.npz'
-        files.write_atomically(path, lambda file: np.savez(file, **figures))
-        samples.save_samples(self.progress.samples)
-
-
-def _to_bytes(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
-
-
-def _differences(config, earlier):
-    """Return the sorted names of what differs, but for what may change in a resumed run."""
-    missing = object()
-    changed = []
-    for name in sorted({*config, *earlier} - set(MAY_CHANGE)):
-        if config.get(name, missing) != earlier.get(name, missing):
-            changed.append(name)
-    return changed
+        try:
+            files.write_atomically(path, lambda file: np.savez(file, **figures))
+        except OSError as error:
+            print(f'  NOT SAVED: {error}. Its figures are in {self.folder}/epochs/ as well.')
 
 
 def set_aside(folder):
@@ -272,14 +281,9 @@ def _read_first_whole(folder, names):
 
 
 def _read(path):
-    """Read one checkpoint: checksums first, and no part may be larger than the file itself."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(part.file_size for part in archive.infolist())
-        if archive.testzip() or size > path.stat().st_size:
-            raise zipfile.BadZipFile('a checksum or a size is wrong')
-    state = files.load_safely(path)
-    state.setdefault('distances', [])                # runs from before there were distances
-    missing = {each.name for each in fields(Progress)} - set(state)
+    """Read one checkpoint, of this version or an earlier one."""
+    state = epochs.read(path)
+    missing = {'config', *COUNTERS} - set(state)
     if missing:
         raise KeyError(f'no {", ".join(sorted(missing))} in it')
     return state
@@ -293,7 +297,10 @@ def load_history(folder=CHECKPOINTS):
     distances  (n, 3): epoch, distance to real faces, seconds that measuring it took
     Raises FileNotFoundError where there is no run.
     """
-    path = Path(folder) / 'losses.npz'
+    n_epochs = len(list(Path(folder).glob('epochs/*.pt')))
+    if n_epochs > 0:
+        return epochs.figures(epochs.read_epochs(folder, n_epochs))
+    path = Path(folder) / 'losses.npz'               # all that a run of the version before has
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist: train for at least one epoch first')
     with np.load(path) as arrays:

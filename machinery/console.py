@@ -26,6 +26,13 @@ def check_whole(**values):
             raise ValueError(f'{name}: found {value!r}, expected a whole number, 1 or more')
 
 
+def print_what_can_be_printed():
+    """Let a terminal without UTF-8 show a question mark for é, instead of ending the program."""
+    encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
+    if 'utf' not in encoding.lower() and hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='replace')
+
+
 def progress_bar(total, unit, length=None, **options):
     """Make a text progress bar for a notebook or a terminal; elsewhere it stays silent.
 

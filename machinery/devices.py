@@ -1,6 +1,7 @@
 """The device to train on, its arithmetic, and the processes of torchrun."""
 import atexit
 import contextlib
+import copy
 import datetime
 import os
 import platform
@@ -12,6 +13,8 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from .console import print_what_can_be_printed
+
 PATIENCE = datetime.timedelta(hours=4)      # rank 0 may have to fetch and decode the images first
 
 _alone = False
@@ -20,10 +23,12 @@ _alone = False
 def choose_device():
     """Return the device to train on: the GPU if there is one, else the CPU.
 
-    Under torchrun, this process also joins the others (nccl on GPUs, gloo on CPUs), takes a GPU of
-    its own, and falls silent unless it is rank 0.
+    It also prepares the process: a print must not end it, whatever the terminal. Under torchrun, it
+    joins the others (nccl on GPUs, gloo on CPUs), takes a GPU of its own, and falls silent unless
+    it is rank 0.
     Raises ValueError where there are more processes than GPUs.
     """
+    print_what_can_be_printed()
     if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
         _join_the_others()
     if torch.cuda.is_available():
@@ -49,6 +54,44 @@ def _join_the_others():
     atexit.register(time.sleep, 0.5)
     if dist.get_rank() > 0:
         sys.stdout = open(os.devnull, 'w', encoding='utf-8')
+
+
+def to_device(D, G, device, images, z_size):
+    """Move both networks to the device, in channels_last if both work in that order of memory.
+
+    A network that reads its features with view() does not: then both keep the usual order. They are
+    tried on copies, which changes nothing in them and draws no random numbers.
+
+    images  (n, 3, s, s), real ones: D has to give (n, 1) for them, and G images of their size
+    Raises ValueError where they do not.
+    """
+    images = images[:2].float()
+    z = torch.zeros(len(images), z_size)
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        trials = [_try(D, images, (len(images), 1), memory_format),
+                  _try(G, z, tuple(images.shape), memory_format)]
+        if not any(trials):
+            break
+    if any(trials):
+        raise ValueError(' '.join(trials).strip())
+    D.to(device, memory_format=memory_format)
+    G.to(device, memory_format=memory_format)
+
+
+def _try(network, example, wanted, memory_format):
+    """Say what is wrong with the output of a copy of the network; '' if its shape is as wanted."""
+    trial = copy.deepcopy(network).to(memory_format=memory_format).eval()
+    if example.ndim == 4:
+        example = example.contiguous(memory_format=memory_format)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = tuple(trial(example).shape)
+    except RuntimeError as error:
+        found = f'an error ({str(error).splitlines()[0]})'
+    if found == wanted:
+        return ''
+    return (f'{type(network).__name__}: expected {wanted} for an input of {tuple(example.shape)}, '
+            f'found {found}. Does it suit img_size and z_size?')
 
 
 def device_name():

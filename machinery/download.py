@@ -1,12 +1,13 @@
 """The small CelebA set from the net: fetched with patience, and unpacked with suspicion."""
 import http.client
 import os
+import queue
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .console import progress_bar
@@ -16,6 +17,7 @@ FACES_ZIP = 'processed-celeba-small.zip'
 FACES_URL = ('https://s3.amazonaws.com/video.udacity-data.com/topher/2018/November/'
              '5be7eb6f_processed-celeba-small/processed-celeba-small.zip')
 FACES_COUNT = 89_931             # images in the small CelebA set
+DOWNLOAD_LIMIT = 500_000_000     # bytes; the real archive has less than half of that
 UNPACKED_LIMIT = 4 * 2 ** 30     # bytes; the real archive unpacks to 0.24 GB
 PATIENCE = 5                     # seconds without a byte before a server counts as out of reach
 SLOWEST = 20_000                 # bytes a second; at that rate, the set takes more than three hours
@@ -25,10 +27,12 @@ def download(url, path):
     """Fetch a zip archive from url to path with a progress bar.
 
     What an earlier try left in path + '.part' is continued.
-    Raises OSError where the server is out of reach or too slow, where the download breaks off, and
-    where something arrives that is no zip archive.
+    Raises OSError where the server is out of reach or too slow, where the download breaks off or
+    would take more than DOWNLOAD_LIMIT bytes, and where something arrives that is no zip archive.
     """
     part = Path(f'{path}.part')
+    if part.is_symlink():
+        part.unlink()            # whatever it leads to is not ours to write to
     have = part.stat().st_size if part.exists() else 0
     try:
         total = _fetch(url, part, have)
@@ -56,7 +60,9 @@ def _fetch(url, part, have):
     with _open(urllib.request.Request(url, headers=headers)) as reply:
         if reply.status != 206:
             have = 0             # this server cannot go on: it starts again at the first byte
-        total = have + int(reply.headers.get('Content-Length', 0))
+        total = have + _length(reply)
+        if total > DOWNLOAD_LIMIT:
+            raise OSError(f'{url} sends {total:,} bytes, and {DOWNLOAD_LIMIT:,} are allowed')
         bar = progress_bar(total, 'B', initial=have, unit_scale=True)
         with open(part, 'ab' if have else 'wb') as file, bar:
             while chunk := reply.read1(2 ** 20):
@@ -69,20 +75,50 @@ def _fetch(url, part, have):
     return total
 
 
-def _open(request):
-    """Call urlopen, and give up in time.
+def _length(reply):
+    """Return how many bytes a reply announces; raise OSError where that is not said.
 
-    Its own timeout is not enough: it does not cover the look-up of a name, and it starts anew for
-    each address of a server.
+    A reply without a length may never end. So may one in chunks, each of which has a line of text
+    for its length.
     """
-    pool = ThreadPoolExecutor(1)
+    length = int(reply.headers.get('Content-Length', -1))
+    if length < 0 or 'Transfer-Encoding' in reply.headers:
+        raise OSError(f'{reply.url} does not say how long it is')
+    return length
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection without reading the page that comes with it, which may never end."""
+
+    def redirect_request(self, request, reply, *rest):
+        reply.close()
+        return super().redirect_request(request, reply, *rest)
+
+
+def _open(request):
+    """Open an address, and give up in time.
+
+    The timeout alone is not enough: it does not cover the look-up of a name, and it starts anew for
+    each address of a server and each byte of a header. A thread asks, and the end of Python does
+    not wait for that thread, as it would for those of a pool.
+    """
+    answers = queue.SimpleQueue()
+
+    def ask():
+        try:
+            opener = urllib.request.build_opener(_RedirectHandler)
+            answers.put(opener.open(request, timeout=PATIENCE))
+        except Exception as error:           # whatever it is, it is raised below
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        reply = pool.submit(urllib.request.urlopen, request, timeout=PATIENCE)
-        return reply.result(2 * PATIENCE)
-    except TimeoutError as error:
-        raise OSError(f'{request.host} did not answer in {2 * PATIENCE} s') from error
-    finally:
-        pool.shutdown(wait=False)
+        answer = answers.get(timeout=2 * PATIENCE)
+    except queue.Empty:
+        raise OSError(f'{request.host} did not answer in {2 * PATIENCE} s') from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _is_whole_zip(path):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import devices, files
+from . import devices
+from .pretrained import load_shipped
 
 ENCODER = Path(__file__).parent.parent / 'assets/encoder.pt'
 
@@ -38,15 +39,16 @@ class FaceEncoder(nn.Module):
     def trained(cls, path=None):
         """Return the trained encoder in eval mode; its attribute_names are CelebA's.
 
-        Raises FileNotFoundError where its file is missing.
+        Raises FileNotFoundError where its file is missing, ValueError where it is damaged.
         """
-        path = Path(path or ENCODER)
-        if not path.is_file():
-            raise FileNotFoundError(f'{path} does not exist: it comes with the project, '
-                                    f'or from experiments/encoder.py')
-        saved = files.load_safely(path)
+        path = path or ENCODER
+        saved = load_shipped(path, ('attributes', 'weights'))
         encoder = cls(len(saved['attributes']))
-        encoder.load_state_dict(saved['weights'])
+        try:
+            encoder.load_state_dict(saved['weights'])
+        except RuntimeError as error:
+            raise ValueError(f'{path} is of another version: take it from the project again, or '
+                             f'make it with experiments/encoder.py.') from error
         encoder.attribute_names = saved['attributes']
         encoder.eval().requires_grad_(False)
         return encoder.to(memory_format=torch.channels_last)

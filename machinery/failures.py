@@ -20,6 +20,29 @@ def termination_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
+def check_optimizers(parts):
+    """Raise ValueError unless each network's optimizer holds all of its parameters."""
+    for network, optimizer in (('D', 'd_optimizer'), ('G', 'g_optimizer')):
+        if optimizer not in parts:
+            continue
+        held = {id(parameter) for group in parts[optimizer].param_groups
+                for parameter in group['params']}
+        wanted = [parameter for parameter in parts[network].parameters() if parameter.requires_grad]
+        if any(id(parameter) not in held for parameter in wanted):
+            raise ValueError(f'{optimizer} does not hold the parameters of {network}: training '
+                             f'would not change them. Run the cell with make_optimizers again.')
+
+
+def check_figures(figures):
+    """Raise TypeError for what a training step must not return; this does not wait for a GPU."""
+    if torch.is_tensor(figures) and figures.shape == (4,):
+        return
+    found = f'a tensor of shape {tuple(figures.shape)}' if torch.is_tensor(figures) else figures
+    raise TypeError(f'train_step: expected a tensor of four figures: d_loss, g_loss, and the means '
+                    f'of D(x) and D(G(z)); found {found!s:.100}. End it with: return '
+                    f'torch.stack([d_loss, g_loss, *judged]).detach()')
+
+
 def all_finite(parts, *tensors):
     """Say whether the tensors and all numbers of the networks among parts are finite."""
     networks = [part for part in parts.values() if isinstance(part, torch.nn.Module)]
@@ -78,9 +101,19 @@ def batch_that_fits(D, G, z, batch_size):
     return 'none'
 
 
-def lower_learning_rates(optimizers, factor):
+def optimizers_among(parts):
+    return [part for part in parts.values() if hasattr(part, 'param_groups')]
+
+
+def highest_learning_rate(parts):
+    """Return the highest learning rate of the optimizers among parts."""
+    optimizers = optimizers_among(parts)
+    return max(float(group['lr']) for each in optimizers for group in each.param_groups)
+
+
+def lower_learning_rates(parts, factor):
     """Multiply all learning rates, and those that a schedule starts from."""
-    for optimizer in optimizers:
+    for optimizer in optimizers_among(parts):
         for group in optimizer.param_groups:
             for name in ('lr', 'initial_lr'):
                 if name in group:

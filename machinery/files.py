@@ -1,13 +1,8 @@
-"""Files that are written whole or not at all, and torch's files read without running them."""
+"""Files that are written whole or not at all, and torch's files read without running anything."""
 import os
 from pathlib import Path
 
-import numpy as np
-import torch
-
-# NumPy's plain numbers, which people put into a configuration
-NUMPY_NUMBERS = [np._core.multiarray.scalar, np.dtype]
-NUMPY_NUMBERS += [type(np.dtype(code)) for code in '?bhilqBHILQefd']
+from . import pickles
 
 
 def write_atomically(path, write, keep=None):
@@ -19,7 +14,8 @@ def write_atomically(path, write, keep=None):
     path = Path(path)
     fresh = path.with_name(f'{path.name}.part')
     try:
-        with open(fresh, 'wb') as file:
+        fresh.unlink(missing_ok=True)        # what a crash has left, or a link to somewhere else
+        with open(fresh, 'xb') as file:      # x: a new file, and never through a link
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -31,6 +27,15 @@ def write_atomically(path, write, keep=None):
 
 
 def load_safely(file):
-    """Read a file of torch on the CPU: tensors, containers and plain values; refuse all else."""
-    with torch.serialization.safe_globals(NUMPY_NUMBERS):
-        return torch.load(file, map_location='cpu', weights_only=True)
+    """Read a file of torch on the CPU: tensors, containers and plain values; nothing in it is run.
+
+    NumPy's numbers come back as Python's own.
+    Raises ValueError for a file of anything else, and OSError for one that cannot be read.
+    """
+    try:
+        return pickles.read_archive(file)
+    except OSError:
+        raise
+    except Exception as error:               # a hostile or damaged file can raise anything
+        raise ValueError(f'expected a file of torch with tensors and plain values, '
+                         f'found {type(error).__name__}: {error!s:.200}') from error

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from . import files
-from .console import progress_bar
+from .console import check_whole, progress_bar
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
 CELEBA_SIZE = (178, 218)             # width and height of a CelebA original
@@ -101,19 +101,19 @@ def decode_folder(folder, image_size, max_images=None):
     max_images  at most that many, evenly spaced over the sorted files; None: all
     Files that cannot be read are counted, named and left out. The result is kept as a hidden file
     in the folder (where that cannot be written to: in the current one), and read from there until
-    the name, the size or the time of change of a file differs.
-    Raises ValueError where there is no image, where none can be read, and where they would take
-    more than IMAGES_LIMIT bytes.
+    the name, the size or the time of change of a file in the folder differs.
+    Raises ValueError where there is no image, where none can be read, where they would take more
+    than IMAGES_LIMIT bytes, and for wrong arguments.
     """
-    listing = evenly(list_images(folder), max_images)
-    _check_amount(folder, len(listing), image_size)
-    paths = [path for path, _, _ in listing]
-    # The cache is a file: torchvision's ImageFolder would take a folder for a class of images.
-    homes = [Path(folder), Path()]
-    fingerprint = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
-    name = f'{CACHE}-{image_size}px-{fingerprint}.npz'
+    check_whole(image_size=image_size)
+    if max_images is not None:
+        check_whole(max_images=max_images)
+    listing = list_images(folder)
+    paths = evenly([path for path, _, _ in listing], max_images)
+    _check_amount(folder, len(paths), image_size)
+    caches = _places_of_caches(folder, listing, len(paths), image_size)
     started = time.time()
-    cached = _read_cache(homes, name, len(paths), image_size)
+    cached = _read_cache(caches, len(paths), image_size)
     if cached:
         images, kept = cached
         print(f'Read {len(images):,} images, decoded from {len(paths):,} files, '
@@ -121,7 +121,7 @@ def decode_folder(folder, image_size, max_images=None):
     else:
         images, kept, faults = _decode_all(folder, paths, image_size)
         if not any(_may_pass(fault) for fault in faults):
-            _write_cache(homes, name, images, kept)
+            _write_cache(caches, images, kept)
     return torch.from_numpy(images), [paths[number] for number in kept]
 
 
@@ -184,13 +184,25 @@ def _name_faults(paths, faults):
           f'{", ".join(names)}')
 
 
-def _read_cache(homes, name, n_files, image_size):
-    """Return (images, kept) from the cache called name in one of the homes, or None.
+def _places_of_caches(folder, listing, n_files, image_size):
+    """Return where the cache of n_files of a folder may lie: beside the images, or else here.
+
+    The name ends in -STATE-COUNT.npz: the state is that of all files in the folder, whichever of
+    them are taken. In the current folder it begins with the place of the images. The cache is a
+    file: torchvision's ImageFolder would take a folder for a class of images.
+    """
+    state = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
+    place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:8]
+    ending = f'{image_size}px-{state}-{n_files}.npz'
+    return [Path(folder) / f'{CACHE}-{ending}', Path(f'{CACHE}-{place}-{ending}')]
+
+
+def _read_cache(caches, n_files, image_size):
+    """Return (images, kept) from the first cache that is whole, or None.
 
     It is read whole and not mapped into memory: cutting a mapped file short ends the process.
     """
-    for home in homes:
-        path = home / name
+    for path in caches:
         if not path.is_file():
             continue
         try:
@@ -209,25 +221,36 @@ def _read_arrays(path, n_files, image_size):
         kept = arrays['kept']
     if images.dtype != np.uint8 or images.shape[1:] != (3, image_size, image_size):
         raise ValueError(f'it holds {images.dtype} {images.shape}')
-    if kept.shape != images.shape[:1] or not np.isin(kept, np.arange(n_files)).all():
+    if kept.dtype.kind != 'i' or kept.shape != images.shape[:1] or len(kept) == 0:
+        raise ValueError(f'it holds {len(images)} images of {kept.dtype} {kept.shape} files')
+    rising = (np.diff(kept) > 0).all()
+    if not rising or kept[0] < 0 or kept[-1] >= n_files:
         raise ValueError('it belongs to other files')
     return images, kept.tolist()
 
 
-def _write_cache(homes, name, images, kept):
-    """Keep the arrays in the first of the homes that takes them.
-
-    Beside the images, the caches of an earlier state make room (.npy: as older versions wrote).
-    """
+def _write_cache(caches, images, kept):
+    """Keep the arrays in the first place that takes them; caches of an earlier state make room."""
     def write(file):
         np.savez(file, images=images, kept=kept)
 
-    for path in homes[0].glob(f'{name.rpartition("-")[0]}-*.np[yz]'):
-        with contextlib.suppress(OSError):
-            path.unlink()
-    for home in homes:
+    for path in caches:
+        _remove_stale(path)
+    for path in caches:
         try:
-            files.write_atomically(home / name, write)
+            files.write_atomically(path, write)
             return
         except OSError as error:
-            print(f'No cache in {home.name or "."}/: {error.strerror}')
+            print(f'No cache in {path.parent.name or "."}/: {error.strerror}')
+
+
+def _remove_stale(path):
+    """Remove the caches of the same images that are of another state than the one at path.
+
+    Older versions wrote .npy, and no count behind the state.
+    """
+    family, state, _ = path.name.rsplit('-', 2)
+    for other in path.parent.glob(f'{family}-*.np[yz]'):
+        if not other.name.startswith(f'{family}-{state}-'):
+            with contextlib.suppress(OSError):
+                other.unlink()

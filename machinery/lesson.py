@@ -2,6 +2,7 @@
 import ast
 import collections
 import json
+import linecache
 import types
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def load_definitions(notebook='dcgan_faces.ipynb', edits=()):
             source = source.replace(old, new)
         tree = ast.parse(source)
         tree.body = [node for node in tree.body if _is_definition(node)]
-        code = compile(tree, f'{notebook.name}[{number}]', 'exec')
+        name = f'{notebook.name}[{number}] {hash(source):x}'     # another one where it was edited
+        linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+        code = compile(tree, name, 'exec')
         exec(code, module.__dict__)
     if any(times != 1 for times in found.values()):
         raise ValueError(f'edits: expected each exactly once in {notebook.name}, '

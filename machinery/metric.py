@@ -4,14 +4,16 @@ import math
 import torch
 import torch_fidelity
 from torch.utils.data import Dataset
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 
+from . import devices
 from .encoder import FaceEncoder, to_bytes
 
 # of torch-fidelity's release 0.2.0
 INCEPTION = 'weights-inception-2015-12-05-6726825d.pth'
 FEW = 20             # images: with fewer, distances mean little
+NEIGHBOURS = 3       # how far an image's neighbourhood reaches: to the third nearest of its crowd
 
 
 class FaceDistance:
@@ -20,74 +22,115 @@ class FaceDistance:
     The distance between two normal distributions, as in FID (Heusel et al., arXiv:1706.08500), over
     the features of FaceEncoder instead of Inception's; hence NOT comparable to any FID.
 
-    images    real ones, uint8 (N, 3, s, s). The last n are the reference, .real; those before them
+    images    real ones, uint8 (N, 3, s, s). n of them are the reference, .real; n others, .others,
               give .floor, the distance between real faces and real faces
     n         size of the reference; at most half of the images
     n_judged  how many images give the floor (None: n). The fewer images are judged, the larger the
               distance of the very same crowd, so let it be as many as will be judged later
+    seed      draws the reference from all images, since folders may sort them by kind. None: it is
+              the last n, and the others are those before them
+
+    Where the encoder's file cannot be read, nothing is measured: str() says why, and the distance
+    counts as false, so that a run leaves it out.
     """
 
-    def __init__(self, images, device='cpu', n=5000, n_judged=None):
+    def __init__(self, images, device='cpu', n=5000, n_judged=None, seed=0):
         if len(images) < FEW:
             print(f'{len(images)} images are too few to judge others by: '
                   f'distances will mean little')
             images = images.repeat(math.ceil(FEW / len(images)), 1, 1, 1)
+        order = torch.arange(len(images))
+        if seed is not None:
+            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         self.n = min(n, len(images) // 2)
-        self.real = images[-self.n:]
-        others = images[-2 * self.n:-self.n]
-        self.encoder = FaceEncoder.trained().to(device)
+        self.real = images[order[-self.n:]]
+        self.others = images[order[-2 * self.n:-self.n]]
+        self.encoder = None
+        self.floor = math.nan
+        try:
+            self.encoder = FaceEncoder.trained().to(device)
+        except (OSError, ValueError) as error:
+            self.why_not = str(error)
+            return
         self.reference = self._statistics(self.real)
-        self.floor = self(others[:n_judged])
+        self.floor = self(self.others[:n_judged])
+
+    def __bool__(self):
+        return self.encoder is not None
+
+    def __str__(self):
+        if not self:
+            return f'No distance to real faces will be measured: {self.why_not}'
+        return (f'Fréchet face distance to {self.n:,} real faces; '
+                f'floor, from other real faces: {self.floor:.2f}')
 
     def __call__(self, images):
         """Return the distance of images, (n, 3, s, s): uint8, or float in [-1, 1]."""
-        statistics = self._statistics(images)
-        metric = fid_statistics_to_metric(statistics, self.reference, False)
-        return metric['frechet_inception_distance']
+        return _frechet(self._statistics(images), self.reference)
 
     def _statistics(self, images):
         return fid_features_to_statistics(self.encoder.embed(to_bytes(images)).double())
 
 
-def quality(generated, real, extractor='face-encoder', weights=None):
-    """Measure generated images against real ones by torch-fidelity: a dict of four figures.
+def _frechet(statistics, reference):
+    metric = fid_statistics_to_metric(statistics, reference, False)
+    return metric['frechet_inception_distance']
 
-    Fréchet distance, kernel distance, precision (the share of generated images that lie among the
-    real ones) and recall (the share of real ones that lie among the generated; Kynkäänniemi et al.,
-    arXiv:1904.06991). Images are (n, 3, s, s): uint8, or float in [-1, 1].
+
+def quality(generated, real, extractor='face-encoder', weights=None):
+    """Measure generated images against real ones: a dict of four figures.
+
+    Fréchet distance, kernel distance (Bińkowski et al., arXiv:1801.01401), and two shares that
+    neither one repeated image nor grey pictures can win: see precision_and_coverage. Images are
+    (n, 3, s, s): uint8, or float in [-1, 1].
 
     extractor  'face-encoder' is ours. With 'inception-v3-compat' the distances are FID (Heusel et
-               al., arXiv:1706.08500) and KID (Bińkowski et al., arXiv:1801.01401) proper
+               al., arXiv:1706.08500) and KID proper; the shares stay those of the face encoder
     weights    the path of Inception's weights; None: they are downloaded
-    Raises OSError where Inception's weights can be had from neither.
+    Raises OSError where Inception's weights can be had from neither, and what FaceEncoder.trained
+    raises.
     """
-    names = 'Fréchet face distance', 'kernel face distance'
-    if extractor.startswith('inception'):
-        names = 'FID', 'KID'
-    n = min(len(generated), len(real))
+    generated, real = to_bytes(generated), to_bytes(real)
+    encoder = FaceEncoder.trained().to(devices.choose_device())
+    features, real_features = encoder.embed(generated), encoder.embed(real)
+    if extractor == 'face-encoder':
+        statistics = [fid_features_to_statistics(each.double())
+                      for each in (features, real_features)]
+        kernel = kid_features_to_metric(features, real_features, verbose=False,
+                                        kid_subset_size=_subset_size(generated, real))
+        figures = {'Fréchet face distance': _frechet(*statistics),
+                   'kernel face distance': kernel['kernel_inception_distance_mean']}
+    else:
+        figures = _inception_distances(generated, real, extractor, weights)
+    precision, coverage = precision_and_coverage(features, real_features)
+    return figures | {'symmetric precision': precision, 'coverage': coverage}
+
+
+def _subset_size(generated, real):
+    return min(1000, len(generated), len(real))
+
+
+def _inception_distances(generated, real, extractor, weights):
     try:
         figures = torch_fidelity.calculate_metrics(
             input1=_Pictures(generated), input2=_Pictures(real),
-            fid=True, kid=True, prc=True, kid_subset_size=min(1000, n), batch_size=250,
+            fid=True, kid=True, kid_subset_size=_subset_size(generated, real), batch_size=250,
             feature_extractor=extractor, feature_extractor_weights_path=weights,
             cuda=torch.cuda.is_available(), cache=False, verbose=False,
             save_cpu_ram=True)       # no processes of its own: each would run a script again
     except OSError as error:
-        if names[0] != 'FID':
-            raise
         raise OSError(f"FID needs Inception's weights (91 MB), which cannot be fetched here "
                       f'({error}). Where there is a network, or with weights = the path of '
                       f'{INCEPTION}, it can be had.') from error
-    values = [figures['frechet_inception_distance'], figures['kernel_inception_distance_mean'],
-              figures['precision'], figures['recall']]
-    return dict(zip((*names, 'precision', 'recall'), values, strict=True))
+    return {'FID': figures['frechet_inception_distance'],
+            'KID': figures['kernel_inception_distance_mean']}
 
 
 class _Pictures(Dataset):
     """uint8 images one by one, as torch-fidelity reads them."""
 
     def __init__(self, images):
-        self.images = to_bytes(images)
+        self.images = images
 
     def __len__(self):
         return len(self.images)
@@ -96,29 +139,35 @@ class _Pictures(Dataset):
         return self.images[index]
 
 
-class _FaceFeatures(FeatureExtractorBase):
-    """FaceEncoder in torch-fidelity's terms."""
+def precision_and_coverage(generated, real):
+    """Return two shares, for the features (n, f) of generated and (m, f) of real images.
 
-    def __init__(self, name, features_list, **options):
-        super().__init__(name, features_list)
-        self.encoder = FaceEncoder.trained()
+    The neighbourhood of an image reaches to the third nearest image of its own crowd.
 
-    @staticmethod
-    def get_provided_features_list():
-        return ('128',)
+    symmetric precision  how many generated images lie in the neighbourhood of a real one, or have
+                         a real one in their own, whichever is less (Khayatkhoei and AbdAlmageed,
+                         arXiv:2306.09618). The first half alone, the usual precision, is 1 for grey
+                         pictures: a stray real image has a neighbourhood that holds anything
+    coverage             how many real images have a generated one in their neighbourhood (Naeem et
+                         al., arXiv:2002.09797)
+    """
+    reach, real_reach = _reach(generated), _reach(real)
+    near_real, has_real, covered = [], [], []
+    for part, part_reach in zip(generated.split(1000), reach.split(1000), strict=True):
+        distances = torch.cdist(part, real)
+        near_real.append((distances < real_reach).any(1))
+        has_real.append((distances < part_reach[:, None]).any(1))
+        covered.append((distances < real_reach).any(0))
+    precision = min(_share(torch.cat(near_real)), _share(torch.cat(has_real)))
+    return precision, _share(torch.stack(covered).any(0))
 
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric):
-        return '128'
 
-    @staticmethod
-    def can_be_compiled():
-        return False
-
-    def forward(self, images):
-        return (self.encoder.embed(images).to(images.device),)
+def _reach(features):
+    """Return how far each neighbourhood reaches: 0 for an image that comes again and again."""
+    rank = 1 + min(NEIGHBOURS, len(features) - 1)        # the nearest of all is the image itself
+    parts = [torch.cdist(part, features).kthvalue(rank, 1).values for part in features.split(1000)]
+    return torch.cat(parts)
 
 
-# The name is taken already where this module is loaded a second time.
-if 'face-encoder' not in torch_fidelity.registry.FEATURE_EXTRACTORS_REGISTRY:
-    torch_fidelity.register_feature_extractor('face-encoder', _FaceFeatures)
+def _share(truths):
+    return truths.float().mean().item()

@@ -10,7 +10,7 @@ def epoch_line(progress, n_epochs, measured):
 
     measured  whether distances are measured in this run: they have a column of their own
     """
-    d_loss, g_loss, d_real, d_fake = progress.history[-1].mean(0).tolist()
+    d_loss, g_loss, d_real, d_fake = progress.epochs[-1].steps.mean(0).tolist()
     distance = _distance_column(progress) if measured else ''
     rate = progress.images_seen / progress.seconds
     seconds_left = (n_epochs - progress.epoch) * progress.seconds / progress.epoch
@@ -22,8 +22,8 @@ def epoch_line(progress, n_epochs, measured):
 
 def _distance_column(progress):
     """Return ' FFD  1.23 |' where this epoch's distance was measured, else as many blanks."""
-    if progress.distances and progress.distances[-1][0] == progress.epoch:
-        _, distance, _ = progress.distances[-1]
+    if progress.epochs[-1].distance:
+        distance, _ = progress.epochs[-1].distance
         return f' FFD {distance:5.2f} |'
     return ' ' * 11 + '|'
 
@@ -33,11 +33,33 @@ def warnings(progress):
     found = []
     if progress.n_steps < YOUNG:
         return found
-    _, _, d_real, d_fake = progress.history[-1].mean(0).tolist()
+    _, _, d_real, d_fake = progress.epochs[-1].steps.mean(0).tolist()
     if d_real - d_fake > SATURATED:
         found.append('  Warning: D tells real from fake almost every time; '
                      'G has little left to learn from.')
-    if progress.samples[-1].std(0).mean() < COLLAPSED:
+    if progress.epochs[-1].grid.std(0).mean() < COLLAPSED:
         found.append('  Warning: the sixteen samples are nearly one and the same: '
                      'G has collapsed.')
     return found
+
+
+def rates_rise(before, now, n_epochs):
+    """Return a line for a run that was over and is given more epochs, which begin at higher rates.
+
+    Learning rates that fall with the epochs are nearly 0 at the end.
+    """
+    return (f'  Learning rates rise again, from {before:.2g} to {now:.2g}: they now fall towards '
+            f'the end of {n_epochs} epochs.')
+
+
+def gone_bad(epoch, what, folder):
+    """Return what to tell a user whose run cannot go on after this epoch."""
+    return (f'Epoch {epoch + 1}: {what}. Epoch {epoch} is kept in {folder}/. Try a lower lr, or '
+            f'penalty = 0.1; look for images that are all of one colour.')
+
+
+def interrupted(progress, saved):
+    """Return a line that says what an interrupt has left, and how to go on."""
+    how = 'run this cell again' if progress.config['resume'] else 'train with resume=True'
+    return (f'Interrupted in epoch {progress.epoch + 1}. On disk: all up to the end of epoch '
+            f'{saved}. To go on, {how}.')

@@ -1,4 +1,5 @@
 """A training run that survives interrupts, crashes and numbers gone bad."""
+import contextlib
 import math
 import sys
 import time
@@ -10,6 +11,8 @@ from . import failures, report
 from .checkpoints import Checkpoints, Progress
 from .console import progress_bar
 from .devices import broadcast, world
+from .epochs import Epoch
+from .live_view import LiveView
 
 
 class Run:
@@ -17,34 +20,37 @@ class Run:
 
     parts     dict of whatever has a state_dict(): networks, among them D and G, and optimizers
     fixed_z   (16, z_size), the noise of the grids
-    config    dict of plain values that describe the run, kept in every checkpoint. Three are for
+    config    dict of plain values that describe the run, kept in every checkpoint. Four are for
               the run itself. resume: go on from checkpoints_gan/ where that holds this very run;
               another run found there is set aside, never overwritten. rescue: when numbers are no
               longer finite, go back one epoch, once, with learning rates times this; 0: stop at
-              once. distance_every: epochs between two measurements of the distance
+              once. distance_every: epochs between two measurements; the last one has one as well
+    generate  gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
     distance  a function from images to a number, lower being better; None: it is not measured
+
+    Within a with-block the run owns checkpoints_gan/: a second run there is refused.
     """
 
     N_JUDGED = 2000      # generated images that the distance is asked of
 
-    def __init__(self, parts, fixed_z, config, distance=None):
+    def __init__(self, parts, fixed_z, config, generate, distance=None):
+        failures.check_optimizers(parts)
         self.parts = parts
         self.config = config
+        self.generate = generate
         self.distance = distance
         self.progress = Progress(config, fixed_z)
         self.checkpoints = Checkpoints(parts, self.progress)
         self.rank, self.n_processes = world()
+        self.view = LiveView(config['live_view'])
         self.bar = None
         self.batch_shape = None
-        if self.rank == 0:
-            self.checkpoints.resume_or_set_aside(config['resume'])
-        if broadcast(self.progress.epoch) > 0 and self.rank > 0:
-            self.checkpoints.join()
-        self.good = self.checkpoints.copy()
+        self.steps = []
 
     def epochs(self, n_epochs):
         """Yield the number of each epoch still to run; one whose numbers went bad comes again."""
         self.n_epochs = n_epochs
+        self.view.show(self)
         if self.progress.epoch >= n_epochs:
             self.say(f'All {n_epochs} epochs are done; to train further, raise n_epochs.')
         while self.progress.epoch < n_epochs:
@@ -63,62 +69,67 @@ class Run:
         if self.bar is None:
             n_batches = (self.n_epochs - self.progress.epoch) * len(loader)
             self.bar = progress_bar(n_batches, ' batches', desc='Training')
+            rate = failures.highest_learning_rate(self.parts)
+            if rate > self.rate_before:
+                self._say_and_keep(report.rates_rise(self.rate_before, rate, self.n_epochs))
         for number, images in enumerate(loader):
             self.batch_shape = images.shape
             yield number, images
             self.progress.images_seen += len(images)
             self.bar.update()
+            if self.view.is_due():
+                self.view.show(self)
             # Looking at the numbers waits for the device, so it is done every hundredth time.
             if number % 100 == 99 and not self.steps[-1].isfinite().all():
                 break
 
     def record(self, figures):
-        """Keep the four figures of a step as they are, on the device: no waiting for it."""
-        self.steps.append(figures)
+        """Keep the four figures of a step as they are, on the device: no waiting for it.
+
+        Raises TypeError for anything but a tensor (4,).
+        """
+        failures.check_figures(figures)
+        self.steps.append(figures.detach())
         self.progress.n_steps += 1
 
     def say(self, line):
         """Print a line above the progress bar."""
         tqdm.write(line, file=sys.stdout)
 
-    def end_epoch(self, generate):
-        """Close the epoch: print its line and save it all, or go back if numbers went bad.
-
-        generate  gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
-        """
+    def end_epoch(self):
+        """Close the epoch: print its line and save it all, or go back if numbers went bad."""
         progress = self.progress
-        grid = generate(progress.fixed_z)
+        grid = self.generate(progress.fixed_z)
         steps = torch.stack(self.steps).float().cpu()        # the epoch's only wait for the device
         if not failures.all_finite(self.parts, steps, grid):
             self._go_back(failures.what_went_bad(steps))
             return
         progress.seconds += time.perf_counter() - self.started
         progress.epoch += 1
-        progress.history.append(steps)
-        progress.samples.append(grid)
-        if self.distance and progress.epoch % self.config['distance_every'] == 0:
-            self._measure(generate)
+        progress.epochs.append(Epoch(steps, grid))
+        is_due = progress.epoch % self.config['distance_every'] == 0
+        if self.distance and (is_due or progress.epoch == self.n_epochs):
+            self._measure()
         self._say_and_keep(report.epoch_line(progress, self.n_epochs, bool(self.distance)))
         for warning in report.warnings(progress):
             self._say_and_keep(warning)
-        self.good = self.checkpoints.copy()
+        progress.finish_epoch()
+        self.checkpoints.keep()
         if self.rank == 0:
             self.checkpoints.save(self._say_and_keep)
         # The others wait here, so that what they read next has been written.
         self.checkpoints.saved = broadcast(self.checkpoints.saved)
 
-    def _measure(self, generate):
+    def _measure(self):
         """Ask for the distance of new images, made from the same noise in every epoch."""
         started = time.perf_counter()
         z_size = self.progress.fixed_z.shape[1]
         z = torch.randn(self.N_JUDGED, z_size, generator=torch.Generator().manual_seed(0))
-        images = torch.cat([generate(part) for part in z.split(250)])
-        value = float(self.distance(images))
+        value = float(self.distance(self.generate(z)))
         if not math.isfinite(value):
             self._say_and_keep(f'  The distance of this epoch is {value}: it is left out.')
             return
-        measured = [self.progress.epoch, value, time.perf_counter() - started]
-        self.progress.distances.append(measured)
+        self.progress.epochs[-1].distance = [value, time.perf_counter() - started]
 
     def _say_and_keep(self, line):
         """Print a line, and keep it to be shown again when the run is resumed."""
@@ -132,34 +143,46 @@ class Run:
         """
         epoch, rescue = self.progress.epoch, self.config['rescue']
         if self.progress.rescued or not rescue:
-            raise FloatingPointError(
-                f'Epoch {epoch + 1}: {what}. Epoch {epoch} is kept in {self.checkpoints.folder}/. '
-                f'Try a lower lr, or penalty = 0.1; look for images that are all of one colour.')
-        self.checkpoints.go_back(self.good)
+            raise FloatingPointError(report.gone_bad(epoch, what, self.checkpoints.folder))
+        self.checkpoints.go_back()
         self.progress.rescued = True
-        optimizers = [part for part in self.parts.values() if hasattr(part, 'param_groups')]
-        failures.lower_learning_rates(optimizers, rescue)
-        self.good = self.checkpoints.copy()
+        failures.lower_learning_rates(self.parts, rescue)
+        self.checkpoints.keep()
         self._say_and_keep(f'  Epoch {epoch + 1}: {what}: back to the end of epoch {epoch}, '
                            f'learning rates x {rescue}.')
 
     def __enter__(self):
-        self.termination = failures.termination_as_interrupt()
-        self.termination.__enter__()
+        """Own the folder, and take up the run that is in it or set it aside.
+
+        Raises RuntimeError where another process trains there, PermissionError where nothing can be
+        written, ValueError where the run to be resumed is damaged.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(failures.termination_as_interrupt())
+            if self.rank == 0:
+                stack.enter_context(self.checkpoints.lock)
+                self.checkpoints.resume_or_set_aside(self.config['resume'])
+            if broadcast(self.progress.epoch) > 0 and self.rank > 0:
+                self.checkpoints.join()
+            self.checkpoints.keep()
+            self.rate_before = failures.highest_learning_rate(self.parts)
+            self.held = stack.pop_all()
         return self
 
     def __exit__(self, kind, error, trace):
         """End the run; an interrupt ends here, and errors that we understand get words of ours."""
-        self.termination.__exit__(None, None, None)
-        if self.bar is not None:
-            self.bar.close()
+        with self.held:
+            if error is None or isinstance(error, KeyboardInterrupt):
+                self.view.show(self)
+            if self.bar is not None:
+                self.bar.close()
+            if self.rank == 0:
+                self.checkpoints.write_figures()
         saved = self.checkpoints.saved
         if self.checkpoints.behind:
             print(f'NOT ON DISK: what came after epoch {saved}. Free some space and train again.')
         if isinstance(error, KeyboardInterrupt):
-            how = 'run this cell again' if self.config['resume'] else 'train with resume=True'
-            print(f'Interrupted in epoch {self.progress.epoch + 1}. On disk: all up to the end of '
-                  f'epoch {saved}. To go on, {how}.')
+            print(report.interrupted(self.progress, saved))
             return True
         explained = failures.in_our_words(error, self)
         if explained:

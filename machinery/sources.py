@@ -1,6 +1,10 @@
 """Which data set it is: a folder, the small CelebA set, CelebA itself, SVHN, or drawn faces."""
 import os
+import shlex
 import socket
+import urllib.parse
+import urllib.request
+import zipfile
 from pathlib import Path
 
 import torch
@@ -23,7 +27,7 @@ DRAWN_COUNT = 18_000
 def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, seed=0):
     """Find the data set, or draw one; return an ImageDataset.
 
-    data_dir    folder of the faces
+    data_dir    folder of the faces; ~ and file:// are understood
     image_size  pixels a side
     dataset     'faces': those in data_dir. If that is left at its default: what DCGAN_DATA names
                 (a folder, 'svhn' or 'drawn'), else the small CelebA set or CelebA itself on disk,
@@ -34,7 +38,9 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
     Raises FileNotFoundError for a folder that does not exist, ValueError for one without images and
     for wrong arguments, OSError where SVHN can neither be found nor fetched.
     """
-    check_whole(image_size=image_size, max_images=max_images or 1)
+    check_whole(image_size=image_size)
+    if max_images is not None:
+        check_whole(max_images=max_images)
     check_choice(('faces', 'svhn', 'drawn'), dataset=dataset)
     with rank_0_first():
         found = _find_dataset(data_dir, image_size, dataset, max_images, seed)
@@ -79,13 +85,17 @@ def _find_dataset(data_dir, image_size, dataset, max_images, seed):
 
 
 def _heed_environment(dataset, data_dir):
-    """Let DCGAN_DATA take the place of the default folder; return (dataset, data_dir)."""
-    chosen = os.environ.get('DCGAN_DATA')
+    """Let DCGAN_DATA take the place of the default folder; return (dataset, data_dir).
+
+    SVHN and drawn faces may be written in any letters. A folder of that name is ./svhn.
+    """
+    chosen = os.environ.get('DCGAN_DATA', '')
+    word = chosen.strip().lower()
     is_default = dataset == 'faces' and Path(data_dir) == Path(FACES_DIR)
-    if not chosen or not is_default:
+    if not word or not is_default:
         return dataset, data_dir
-    if chosen in ('svhn', 'drawn'):
-        return chosen, None
+    if word in ('svhn', 'drawn'):
+        return word, None
     return 'faces', chosen
 
 
@@ -95,14 +105,12 @@ def find_faces(data_dir=FACES_DIR):
     Returns None where the default folder is asked for and no photographs can be had within seconds.
     Raises FileNotFoundError for any other folder that does not exist.
     """
-    if Path(data_dir).is_dir():
-        return Path(data_dir)
+    meant = _path_meant(data_dir)
+    if meant.is_dir():
+        return meant
     if Path(data_dir) != Path(FACES_DIR):
-        what = 'is a file' if Path(data_dir).exists() else 'does not exist'
-        endings = ', '.join(ENDINGS)
-        raise FileNotFoundError(f'data_dir: {str(data_dir)!r} {what}, a folder of {endings} images '
-                                f'was expected (from {Path.cwd().name}/). Correct data_dir or '
-                                f'DCGAN_DATA.')
+        raise FileNotFoundError(f'data_dir: {str(data_dir)!r} {_what_is_wrong(data_dir, meant)} '
+                                f'Correct data_dir or DCGAN_DATA.')
     for folder in map(Path, CELEBA_DIRS):            # better than a download of 240 MB
         if folder.is_dir():
             print(f'Found CelebA itself in {folder}/')
@@ -118,6 +126,30 @@ def find_faces(data_dir=FACES_DIR):
               f'*** Training on DRAWN faces instead. For real ones put {archive} here, '
               f'or set DCGAN_DATA. ***')
         return None
+
+
+def _path_meant(name):
+    """Return the path that a name stands for, with ~ and file:// resolved unless it exists."""
+    if Path(name).exists():
+        return Path(name)
+    name = str(name).strip()
+    address = urllib.parse.urlsplit(name)
+    if address.scheme == 'file' and address.netloc in ('', 'localhost'):
+        return Path(urllib.request.url2pathname(address.path))
+    return Path(os.path.expanduser(name))
+
+
+def _what_is_wrong(name, path):
+    """Say why a name, which stands for path, is no folder of images."""
+    if '://' in str(name) and ':/' in str(path):     # a file:// of this machine is a path by now
+        return ('is an address, and a folder on this machine was expected. DCGAN_URL can name the '
+                'address of a zip archive.')
+    if zipfile.is_zipfile(path):
+        command = f'python -m zipfile -e {shlex.quote(str(path))} {shlex.quote(path.stem)}'
+        return f'is an archive. Unpack it ({command}) and name the folder {path.stem}.'
+    what = 'is a file' if path.exists() else 'does not exist'
+    endings = ', '.join(ENDINGS)
+    return f'{what}, a folder of {endings} images was expected (from {Path.cwd().name}/).'
 
 
 def load_svhn(image_size, max_images=None):

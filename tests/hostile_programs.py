@@ -5,8 +5,8 @@ A pickle is a program for a small machine with a stack. Each function returns th
 import pickle
 import struct
 
-MARK, STOP, REDUCE, BUILD = pickle.MARK, pickle.STOP, pickle.REDUCE, pickle.BUILD
-TUPLE, SETITEM, APPEND = pickle.TUPLE, pickle.SETITEM, pickle.APPEND
+MARK, TUPLE, SETITEM = pickle.MARK, pickle.TUPLE, pickle.SETITEM
+REDUCE, BUILD, STOP = pickle.REDUCE, pickle.BUILD, pickle.STOP
 TRUE, FALSE, NONE = pickle.NEWTRUE, pickle.NEWFALSE, pickle.NONE
 MILLION = 10 ** 6
 
@@ -59,7 +59,7 @@ def program(*parts, protocol=5):
     return pickle.PROTO + bytes([protocol]) + b''.join(parts) + STOP
 
 
-# --------------------------------------------------------------------------- memory that is not ours
+# ------------------------------------------------------------------------- memory that is not ours
 
 OBJECTS = call(name('numpy', 'dtype'), text('O'), FALSE, TRUE)
 NOT_OBJECTS = tuple_of(number(3), text('|'), NONE, NONE, NONE, number(-1), number(-1), number(0))
@@ -67,7 +67,7 @@ ARRAY = name('numpy', 'ndarray')
 
 
 def address_as_object():
-    """Eight bytes as an array of objects that says it holds none; then its one object is replaced."""
+    """Eight bytes as an array of objects that says it holds none; then the object is replaced."""
     kind = OBJECTS + NOT_OBJECTS + BUILD
     array = call(name('numpy._core.numeric', '_frombuffer'), room(b'\x41' * 8), kind,
                  tuple_of(number(1)), text('C'))
@@ -83,7 +83,7 @@ def address_as_object_in_an_old_array():
     return program(empty, state, BUILD, MARK, number(0), number(1), pickle.SETITEMS)
 
 
-# ------------------------------------------------------------------------------------ time and memory
+# --------------------------------------------------------------------------------- time and memory
 
 
 def lists_of_ten(n_levels=12):
@@ -126,15 +126,6 @@ def keys_of_one_hash():
     return program(*steps, pickle.SETITEMS, protocol=2)
 
 
-def numbers_of_ten_million_digits():
-    """A shape whose product takes minutes."""
-    digits = b'\x7f' * (4 * MILLION)
-    huge = pickle.LONG4 + struct.pack('<i', len(digits)) + digits + keep(0)
-    kind = call(name('numpy', 'dtype'), text('f4'), FALSE, TRUE)
-    return program(call(name('numpy._core.numeric', '_frombuffer'), room(bytes(8)), kind,
-                        tuple_of(huge, fetch(0) * 3), text('C')))
-
-
 def ten_million_lists():
     """A byte makes a list of 56 bytes: 10 MB of them are 0.6 GB, and take long."""
     return program(pickle.EMPTY_LIST, MARK, pickle.EMPTY_LIST * (10 * MILLION), pickle.APPENDS,
@@ -153,15 +144,15 @@ def a_text_made_bytes_again_and_again():
 
 
 def attribute_of_a_function():
-    """Write to the attributes of an allowed function, which keeps them for the rest of the process."""
-    return program(name('_codecs', 'encode'), pickle.EMPTY_DICT, text('owned'), TRUE, SETITEM, BUILD,
-                   protocol=2)
+    """Write to the attributes of an allowed function, which keeps them as long as Python runs."""
+    state = pickle.EMPTY_DICT + text('owned') + TRUE + SETITEM
+    return program(name('_codecs', 'encode'), state, BUILD, protocol=2)
 
 
 def attribute_of_a_rebuild():
     """The same with a function of torch's."""
-    return program(name('torch._utils', '_rebuild_parameter'), pickle.EMPTY_DICT, text('owned'),
-                   TRUE, SETITEM, BUILD, protocol=2)
+    state = pickle.EMPTY_DICT + text('owned') + TRUE + SETITEM
+    return program(name('torch._utils', '_rebuild_parameter'), state, BUILD, protocol=2)
 
 
 PROGRAMS = {
@@ -171,7 +162,6 @@ PROGRAMS = {
     'a long text as dtype': long_text_as_dtype,
     'tuples as key': tuples_as_key,
     'keys of one hash': keys_of_one_hash,
-    'numbers of ten million digits': numbers_of_ten_million_digits,
     'ten million lists': ten_million_lists,
     'a text made bytes again and again': a_text_made_bytes_again_and_again,
     'an attribute of a function': attribute_of_a_function,

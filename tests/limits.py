@@ -9,7 +9,8 @@ import types
 import numpy as np
 import torch
 
-SLOW = 5                     # seconds for one file
+SLOW = 5                     # seconds for one file, of the processor: others may be at work
+ASLEEP = 60                  # seconds by the clock
 GREEDY = 1                   # GiB for one file
 
 
@@ -19,28 +20,32 @@ def memory():
 
 
 def state():
-    """Return what reading a file must not change: modules, attributes, random numbers, the folder."""
+    """Return what reading a file must not change, as a dict of values to be compared."""
     attributes = {}
     for name, module in list(sys.modules.items()):
         if name.startswith(('machinery', 'torch._utils', 'numpy._core', '_codecs', 'collections')):
             for key, value in vars(module).items():
                 if isinstance(value, types.FunctionType):
                     attributes[name, key] = sorted(vars(value))
-    folder = {(path, name) for path, _, names in os.walk('.') for name in names}
+    files = {os.path.join(place, name) for place, _, names in os.walk('.') for name in names}
     numbers = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    return (set(sys.modules), attributes, folder, numbers, torch.get_default_dtype(), os.getcwd(),
-            os.environ.copy())
+    # Python imports an encoding when it meets the first text that is written in it.
+    modules = {name for name in sys.modules if not name.startswith('encodings.')}
+    return {'modules': modules, 'attributes of functions': attributes, 'files': files,
+            'random numbers': numbers, 'default dtype': torch.get_default_dtype(),
+            'folder': os.getcwd(), 'environment': dict(os.environ)}
 
 
 def trial(read):
-    """Call read() in a fork of this process; say what became of it: 'taken' or 'refused' is fine."""
-    before = state()
+    """Call read() in a fork of this process; return what became of it."""
     had = memory()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(SLOW)                   # its default action ends the process, whatever it does
-        os.write(writing, _outcome(read, before).encode())
+        # What these two do by default ends the process, whatever it is at.
+        signal.setitimer(signal.ITIMER_PROF, SLOW)
+        signal.alarm(ASLEEP)
+        os.write(writing, _outcome(read).encode())
         os._exit(0)
     os.close(writing)
     _, status, usage = os.wait4(child, 0)
@@ -48,14 +53,15 @@ def trial(read):
         said = file.read()
     used = usage.ru_maxrss / 2 ** 20 - had
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        said = 'hangs' if number == signal.SIGALRM else signal.Signals(number).name
+        ended_by = signal.Signals(os.WTERMSIG(status))
+        said = 'hangs' if ended_by in (signal.SIGPROF, signal.SIGALRM) else ended_by.name
     if used > GREEDY:
         said += f', {used:.1f} GiB'
     return said
 
 
-def _outcome(read, before):
+def _outcome(read):
+    before = state()                         # here: a fork draws other random numbers by itself
     try:
         read()
         said = 'taken'
@@ -63,4 +69,5 @@ def _outcome(read, before):
         said = 'refused'
     except BaseException as error:
         said = f'{type(error).__name__}: {error}'[:200]
-    return said if state() == before else f'{said}, and leaves something behind'
+    changed = [what for what, value in state().items() if value != before[what]]
+    return f'{said}, with other {", other ".join(changed)}' if changed else said

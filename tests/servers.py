@@ -13,11 +13,13 @@ class Server:
     length        how many bytes it claims to send; None: the truth
     pause         seconds that it waits after each 100 bytes
     silent        it takes the question and never answers
+    act           answers in its own way: a function of the handler, which it can write to, and of
+                  an Event that is set when the server stops
     asked         the ranges that it was asked for, None where none was named
     """
 
     def __init__(self, data, ranges=True, breaks_after=None, status=200, length=None, pause=0,
-                 silent=False):
+                 silent=False, act=None):
         self.data = data
         self.ranges = ranges
         self.breaks_after = breaks_after
@@ -25,6 +27,7 @@ class Server:
         self.length = length
         self.pause = pause
         self.silent = silent
+        self.act = act
         self.asked = []
         self.stopped = threading.Event()
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _handler(self))
@@ -46,6 +49,10 @@ class Server:
         self.asked.append(wanted)
         if self.silent:
             self.stopped.wait(5)
+            return
+        if self.act:
+            with contextlib.suppress(OSError):   # the other side may have hung up
+                self.act(handler, self.stopped)
             return
         first = 0
         if wanted and self.ranges:

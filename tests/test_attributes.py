@@ -51,6 +51,13 @@ def test_balance_with_unreadable_images(notebook, folder):
         expect_close('Weights', loader.sampler.weights, torch.tensor([2, 2, 2, 3, 3]) / 6, 1e-6)
 
 
+def test_balance_over_a_plain_word(notebook, folder):
+    """balance = 'Male' is one attribute, not four letters."""
+    with_attributes(folder, ROWS)
+    loader = notebook.get_dataloader(3, 32, 'faces', balance='Male')
+    expect_close('Weights', loader.sampler.weights, torch.tensor([2, 2, 2, 2, 4, 4]) / 8, 1e-6)
+
+
 def test_attributes_of_an_even_choice(folder):
     """max_images takes every third image here, and the attributes are theirs."""
     with_attributes(folder, ROWS)

@@ -1,4 +1,6 @@
 """The device's loader gives the batches of the loader behind it."""
+import hashlib
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
@@ -65,3 +67,21 @@ def test_device_loader_from_pinned_memory(monkeypatch):
     """Images that do not fit on the GPU give the same batches."""
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, 0))
     test_device_loader_gives_the_batches_of_the_loader('cuda', False)
+
+
+def test_checksum_tells_images_apart():
+    """It is that of the bytes of the images, whatever they are called, and is computed once."""
+    images = drawn_faces(5, 32)
+    faces = ImageDataset(images, source='cats/')
+    assert faces.checksum == hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16]
+    others = ImageDataset(images.clone(), labels=torch.ones(5), source='dogs/')
+    assert others.checksum == faces.checksum
+    by_channels = images.contiguous(memory_format=torch.channels_last)
+    assert ImageDataset(by_channels).checksum == faces.checksum
+    other = images.clone()
+    other[4, 2, 31, 31] ^= 1
+    assert ImageDataset(other).checksum != faces.checksum
+    assert ImageDataset(images[[1, 0, 2, 3, 4]]).checksum != faces.checksum
+    before = faces.checksum
+    faces.images = other
+    assert faces.checksum is before

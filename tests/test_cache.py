@@ -93,6 +93,18 @@ def test_caches_of_an_earlier_state_make_room(faces):
     assert len(list(faces.glob('.dcgan_cache-32px-*'))) == 1
 
 
+def test_each_max_images_has_its_cache(faces, decoded):
+    """Two people who take different shares of one folder do not decode it again and again."""
+    for _ in range(2):
+        for max_images in (None, 3):
+            found, _ = decode_folder(faces, 32, max_images)
+            assert len(found) == (max_images or 5)
+    assert len(decoded) == 5 + 3
+    (faces / '000001.jpg').unlink()
+    decode_folder(faces, 32)
+    assert len(list(faces.glob('.dcgan_cache-*'))) == 1      # both were of the state before
+
+
 def test_faults_of_a_disk_are_not_cached(faces, monkeypatch):
     """A file that could not be opened this time is tried again the next time."""
     def denied(path, size):
@@ -126,16 +138,53 @@ def read_only(monkeypatch):
     monkeypatch.setattr(Path, 'unlink', guarded_unlink)
 
 
-@pytest.mark.parametrize('has_stale_cache', [False, True])
-def test_cache_finds_another_place(faces, read_only, capsys, decoded, has_stale_cache):
+def of_other_files(faces):
+    """A colleague's cache of the folder as it was."""
+    (faces / '.dcgan_cache-32px-0123456789abcdef-5.npz').touch()
+
+
+def of_fewer_files(faces):
+    """A colleague's cache of a share of the folder."""
+    decode_folder(faces, 32, 2)
+
+
+def damaged(faces):
+    """A colleague's cache that cannot be read, and cannot be replaced either."""
+    decode_folder(faces, 32)
+    cache, = faces.glob('.dcgan_cache*')
+    cache.write_bytes(b'damaged')
+
+
+def nothing(faces):
+    """No cache."""
+
+
+@pytest.mark.parametrize('colleague', [nothing, of_other_files, of_fewer_files, damaged])
+def test_cache_finds_another_place(faces, request, capsys, decoded, colleague):
     """Where the images' folder takes no cache, the current one does, and it is read from there."""
-    if has_stale_cache:
-        (faces / '.dcgan_cache-32px-0123456789abcdef.npz').touch()
+    colleague(faces)
+    request.getfixturevalue('read_only')
     expect_its_own_image(faces)
-    assert list(faces.parent.glob('.dcgan_cache-32px*.npz'))
+    assert len(list(faces.parent.glob('.dcgan_cache-*.npz'))) == 1
     assert 'No cache in faces/: Permission denied' in capsys.readouterr().out
     decoded.clear()
     expect_its_own_image(faces)
+    assert decoded == []
+
+
+def test_caches_in_the_current_folder_make_room(faces, read_only, decoded):
+    """They know their folder: a new one replaces that of the same folder, and no other."""
+    others = write_images(faces.parent / 'more/faces', 2)[0].parent
+    for folder in (faces, others):
+        expect_its_own_image(folder)
+    for number in range(2, 5):
+        write_images(faces.parent / 'new', number, seed=number)
+        (faces.parent / f'new/00000{number}.jpg').rename(faces / f'{number}.jpg')
+        expect_its_own_image(faces)
+    assert len(list(faces.parent.glob('.dcgan_cache*'))) == 2
+    decoded.clear()
+    for folder in (others, faces.resolve(), Path('more/../faces')):
+        expect_its_own_image(folder)
     assert decoded == []
 
 

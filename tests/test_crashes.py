@@ -12,10 +12,11 @@ def crash(folder, times):
 
 
 def test_killed_at_any_instant(folder):
-    """SIGKILL at 50 random instants: checkpoint and samples always load, and no epoch is lost."""
-    assert re.search(r'50 crashes, [1-9]', crash(folder, 50))
+    """SIGKILL at 50 random instants: all files always load, no epoch is lost, no bit differs."""
+    done = re.search(r'50 crashes, (\d+) of them while .*, (\d+) epochs', crash(folder, 50))
+    assert int(done[1]) >= 5 and int(done[2]) >= 25
 
 
 @LONG
 def test_killed_at_many_instants(folder):
-    crash(folder, 1000)
+    crash(folder, 300)

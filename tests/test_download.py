@@ -6,7 +6,9 @@ import pytest
 
 from machinery.sources import load_dataset
 from tests.archives import small_archive
+from tests.bad_input.servers import headers_without_end
 from tests.servers import Server
+from tests.tools import run_python
 
 ZIP = Path('processed-celeba-small.zip')
 PART = Path('processed-celeba-small.zip.part')
@@ -50,3 +52,19 @@ def test_download_that_was_whole_already(folder, monkeypatch):
         PART.write_bytes(b'x' * len(data))           # as long, but something else
         assert len(load_dataset(max_images=5)) == 5 and not list(folder.glob('*.part'))
         assert len(load_dataset()) == 2
+
+
+IMPATIENT = """
+from machinery import download, sources
+download.PATIENCE = .3
+assert len(sources.load_dataset(max_images=5)) == 5
+"""
+
+
+def test_script_ends_though_a_server_does_not(folder):
+    """A server that never ends its headers holds up neither training nor the end of a script."""
+    with Server(b'', act=headers_without_end) as server:
+        environment = dict(DCGAN_URL=server.url)
+        done = run_python(folder, '-c', IMPATIENT, environment=environment, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'did not answer in 0.6 s' in done.stdout

@@ -1,21 +1,25 @@
 """The face encoder: its features, nearest faces, attributes, and the generator it looks at."""
+import io
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from machinery import encoder, pretrained
+from machinery.checkpoints import load_history
 from machinery.encoder import ENCODER, FaceEncoder, attribute_shares, nearest_faces
-from machinery.pretrained import load_pretrained
-from tests.tools import ASSETS, expect_close
+from machinery.metric import FaceDistance
+from machinery.pictures import plot_distance
+from machinery.pretrained import load_pretrained, show_pretrained
+from tests.tools import ASSETS, expect_close, train_tiny
 
 
 def test_encoder_is_small_and_knows_celebas_attributes():
-    """Less than 2 MB, in eval mode, 40 attributes; without its file it says where it comes from."""
+    """Less than 2 MB, in eval mode, 40 attributes."""
     encoder = FaceEncoder.trained()
     assert ENCODER.stat().st_size < 2 * 2 ** 20 and not encoder.training
     assert len(encoder.attribute_names) == 40
     assert {'Male', 'Young', 'Eyeglasses'} <= set(encoder.attribute_names)
-    with pytest.raises(FileNotFoundError, match='encoder.py'):
-        FaceEncoder.trained('nowhere.pt')
 
 
 @pytest.mark.parametrize('size', [32, 64, 128])
@@ -54,5 +58,72 @@ def test_pretrained_generator_draws_faces(notebook, folder):
     assert 0.2 < shares['Male'] < 0.7 and shares['Young'] > 0.5 and shares['Bald'] < 0.3
     for word in ('data', 'images seen', 'recipe', 'distance', 'Limits', 'Bias'):
         assert word in saved['card'], word
-    with pytest.raises(FileNotFoundError, match='comes with the project'):
-        load_pretrained('nowhere.pt')
+
+
+# ---------------------------------------------------------------------- files that are no good
+
+
+def cut(data):
+    return data[:len(data) // 2]
+
+
+def pointer(data):
+    return b'version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 876273\n'
+
+
+def of_another_version(data):
+    file = io.BytesIO()
+    torch.save(dict(weights={}, attributes=['Male'], generator=dict(z_size=3), card=''), file)
+    return file.getvalue()
+
+
+def something_else(data):
+    file = io.BytesIO()
+    torch.save([1, 2, 3], file)
+    return file.getvalue()
+
+
+NO_GOOD = {'missing': (None, 'does not exist'),
+           'empty': (lambda data: b'', 'is empty'),
+           'cut': (cut, 'is damaged or cut short'),
+           'pointer': (pointer, 'is only a pointer to a large file'),
+           'something else': (something_else, 'is of another version')}
+
+
+@pytest.fixture(params=NO_GOOD)
+def no_good(request, folder, monkeypatch):
+    """The sentence that is due where both shipped files are no good, in one of these ways."""
+    spoil, sentence = NO_GOOD[request.param]
+    for room, name in ((encoder, 'ENCODER'), (pretrained, 'PRETRAINED')):
+        path = folder / getattr(room, name).name
+        if spoil:
+            path.write_bytes(spoil(getattr(room, name).read_bytes()))
+        monkeypatch.setattr(room, name, path)
+    return sentence
+
+
+def test_a_file_that_is_no_good_is_named_in_one_sentence(no_good):
+    for read, name in ((FaceEncoder.trained, 'encoder.pt'), (load_pretrained, 'generator-32.pt')):
+        with pytest.raises((OSError, ValueError), match=f'{name} {no_good}') as failure:
+            read()
+        assert len(str(failure.value).splitlines()) == 1
+
+
+def test_training_needs_neither_file(no_good, notebook, crowd, capsys):
+    """Their sentences are printed, and the training goes on without a distance."""
+    show_pretrained(notebook.Generator)
+    distance = FaceDistance(crowd)
+    print(distance)
+    _, _, losses = train_tiny(notebook, 2, distance=distance)
+    said = capsys.readouterr().out
+    assert f'generator-32.pt {no_good}' in said and f'encoder.pt {no_good}' in said
+    assert len(losses) == 6 and len(distance.real) == distance.n
+    plot_distance(load_history(), distance.floor)
+    assert 'FFD' not in said and 'No distance' in capsys.readouterr().out
+
+
+def test_encoder_of_another_version(folder):
+    path = folder / 'other.pt'
+    path.write_bytes(of_another_version(b''))
+    with pytest.raises(ValueError, match='other.pt is of another version'):
+        FaceEncoder.trained(path)

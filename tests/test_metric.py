@@ -11,7 +11,7 @@ from tests.tools import expect_close, raises
 
 def test_face_distance_orders_what_the_eye_orders(crowd):
     """0 to itself, small between halves of one crowd, larger with noise, largest on collapse."""
-    distance = FaceDistance(crowd, n=200)
+    distance = FaceDistance(crowd, n=200, seed=None)
     others = crowd[:200].float()
     noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     clean, noisy, very_noisy = [
@@ -28,6 +28,26 @@ def test_face_distance_orders_what_the_eye_orders(crowd):
     assert clean >= shift.square().sum()                 # the distance of the means is a part of it
 
 
+def test_reference_is_drawn_from_all_folders(crowd):
+    """Images come sorted by folder: a mixture of both folders is nearer than the last alone."""
+    bright, dark = crowd[:300], crowd[300:] // 4
+    images = torch.cat([bright, dark])
+    distance = FaceDistance(images, n=150)
+    mixture = torch.cat([bright[:150], dark[:150]])
+    assert distance(mixture) < distance(dark) / 2
+    assert distance.floor < distance(dark) / 2
+    expect_close('Drawn again', FaceDistance(images, n=150).real, distance.real, 0)
+    overlap = torch.cdist(distance.real.flatten(1).float(), distance.others.flatten(1).float())
+    assert overlap.min() > 0
+
+
+def test_without_a_seed_the_reference_is_the_end(crowd):
+    """seed=None keeps the order of the images, which the study's csv was measured in."""
+    distance = FaceDistance(crowd, n=150, seed=None)
+    assert torch.equal(distance.real, crowd[-150:])
+    assert torch.equal(distance.others, crowd[-300:-150])
+
+
 @pytest.mark.parametrize('n_images', [1, 3, 20])
 def test_distance_to_a_handful_of_images(crowd, n_images, capsys):
     """One single image must not stop the notebook: figures come, with a word on their worth."""
@@ -39,19 +59,56 @@ def test_distance_to_a_handful_of_images(crowd, n_images, capsys):
     assert ('too few' in capsys.readouterr().out) == (n_images < 20)
 
 
-def test_quality_tells_precision_from_recall(crowd):
-    """One face again and again is precise and recalls nothing; noise is neither."""
+FRECHET = 'Fréchet face distance'
+
+
+def test_quality_tells_faces_from_noise(crowd):
+    """Other real faces are precise and cover the real ones; noise does neither."""
     real, others = crowd[:200], crowd[200:400]
     faces = quality(others, real)
-    one_face = quality(real[:1].expand(200, -1, -1, -1), real)
     noise = quality(torch.rand(200, 3, 32, 32) * 2 - 1, real)
-    frechet = 'Fréchet face distance'
-    assert list(faces) == [frechet, 'kernel face distance', 'precision', 'recall']
-    assert faces['precision'] > 0.5 and faces['recall'] > 0.5
-    assert one_face['precision'] > 0.9 and one_face['recall'] < 0.1
-    assert noise['precision'] < 0.1 and noise[frechet] > 5 * faces[frechet]
-    distance = FaceDistance(torch.cat([others, real]), n=200)
-    expect_close('The distance measured both ways', distance(others), faces[frechet], 0.01)
+    assert list(faces) == [FRECHET, 'kernel face distance', 'symmetric precision', 'coverage']
+    assert faces['symmetric precision'] > 0.5 and faces['coverage'] > 0.5
+    assert noise[FRECHET] > 5 * faces[FRECHET]
+    distance = FaceDistance(torch.cat([others, real]), n=200, seed=None)
+    expect_close('The distance measured both ways', distance(others), faces[FRECHET], 0.01)
+
+
+def untrained_faces(notebook):
+    """What G draws before it has learnt anything."""
+    torch.manual_seed(0)
+    G = notebook.Generator(z_size=100, conv_dim=32)
+    G.apply(notebook.weights_init_normal)
+    return notebook.generate(G, torch.randn(200, 100))
+
+
+LIARS = {
+    'grey pictures': lambda notebook, real: (torch.rand(200, 1, 1, 1) * 2 - 1).expand(real.shape),
+    'an untrained G': lambda notebook, real: untrained_faces(notebook),
+    'zeros': lambda notebook, real: torch.zeros(real.shape),
+    'one real face': lambda notebook, real: real[:1].expand(real.shape),
+    'noise': lambda notebook, real: torch.rand(real.shape) * 2 - 1,
+}
+
+
+@pytest.mark.parametrize('liar', LIARS)
+def test_no_figure_is_won_by_a_liar(crowd, notebook, liar):
+    """Nothing that draws no faces, or always the same one, comes near other real faces."""
+    real, others = crowd[:200], crowd[200:400]
+    torch.manual_seed(0)
+    faces, lies = quality(others, real), quality(LIARS[liar](notebook, real), real)
+    assert lies['symmetric precision'] < 0.05
+    assert lies['coverage'] < 0.05
+    assert lies[FRECHET] > 5 * faces[FRECHET]
+
+
+def test_grey_pictures_among_faces_cost_precision(crowd):
+    """Where half of the crowd are grey pictures, at most half of it is precise."""
+    real, others = crowd[:200], crowd[200:400]
+    half_grey = others.clone()
+    half_grey[::2] = 128
+    faces, mixed = quality(others, real), quality(half_grey, real)
+    assert mixed['symmetric precision'] < 0.6 * faces['symmetric precision']
 
 
 def test_fid_without_its_weights_says_what_to_do(crowd, folder, monkeypatch):

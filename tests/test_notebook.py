@@ -6,6 +6,7 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -16,7 +17,7 @@ import problem_unittests
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
 from problem_unittests import PARTS
-from tests.tools import NOTEBOOK, PROJECT, run_python
+from tests.tools import NOTEBOOK, PROJECT, run_python, train_tiny
 
 # ---------------------------------------------------------------------------------- the definitions
 
@@ -161,6 +162,54 @@ def test_faults_in_the_committed_notebook_are_caught(old, new, fault):
     assert any(fault in sentence for sentence in faults_of(text.replace(old, new)))
 
 
+# --------------------------------------------------------------------------------- its first cells
+
+
+def code_cells():
+    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+    return [source_of(cell) for cell in cells if cell['cell_type'] == 'code']
+
+
+@pytest.mark.parametrize('strangers_package, found', [
+    (False, "No module named 'helpers'"), (True, "cannot import name 'choose_preset'")])
+def test_notebook_alone_says_what_it_misses(folder, strangers_package, found):
+    """Also where a package called helpers, somebody else's, is installed."""
+    if strangers_package:
+        (folder / 'helpers').mkdir()
+        (folder / 'helpers/__init__.py').write_text('')
+    first, *_ = code_cells()
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    done = subprocess.run([sys.executable, '-c', first], cwd=folder, env=environment,
+                          capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f'ImportError: {found}')
+    assert 'beside it helpers.py, problem_unittests.py, machinery/ and assets/' in last
+
+
+def test_parameters_can_be_injected(monkeypatch):
+    """As papermill does, in a cell behind that of the parameters; DCGAN_PRESET sets others."""
+    monkeypatch.setenv('DCGAN_PRESET', 'smoke lr=0.001 conv_dim=4')
+    needs, parameters, imports, configuration, *_ = code_cells()
+    scope = {}
+    for source in (needs, parameters, 'n_epochs = 1\nseed = 7', imports, configuration):
+        exec(source, scope)
+    config = scope['config']
+    assert (config['n_epochs'], config['seed'], config['lr']) == (1, 7, 0.001)
+    assert config['g_conv_dim'] == 4 and sorted(config) == sorted(scope['PARAMETERS'])
+
+
+def test_faces_in_a_fresh_kernel(folder, notebook):
+    """After a training, three lines draw its faces: those of the README."""
+    train_tiny(notebook, 1)
+    lines = f'''
+import helpers
+notebook = helpers.load_definitions({str(NOTEBOOK)!r})
+helpers.show_grid(notebook.sample_faces(32))
+'''
+    done = run_python(folder, '-c', lines, environment=dict(MPLBACKEND='agg'))
+    assert done.returncode == 0, done.stderr
+
+
 # ---------------------------------------------------------------------------------------- its tests
 
 
@@ -182,29 +231,38 @@ def test_a_success_prints_and_leaves_the_random_state(notebook, capsys):
 # --------------------------------------------------------------------------------------- whole runs
 
 
+def run_notebook(notebook, folder, **environment):
+    """Run a notebook in a folder, in the smoke preset on drawn faces; outputs are put into it.
+
+    Returns (all that it printed, the number of its pictures).
+    """
+    environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn') | environment
+    resources = {'metadata': {'path': str(folder)}}
+    client = NotebookClient(notebook, timeout=300, kernel_name='python3', resources=resources)
+    client.execute(env=environment)
+    outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
+    pictures = [output for output in outputs if 'image/png' in output.get('data', {})]
+    return ''.join(output.get('text', '') for output in outputs), len(pictures)
+
+
 def test_notebook_runs_from_top_to_bottom(copy_of_project):
     """In the smoke preset on drawn faces, then again: the second run picks up the first."""
-    environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn')
     for run in (1, 2):
         notebook = nbformat.read(copy_of_project / NOTEBOOK.name, as_version=4)
-        resources = {'metadata': {'path': str(copy_of_project)}}
-        client = NotebookClient(notebook, timeout=300, kernel_name='python3', resources=resources)
-        client.execute(env=environment)
-        outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
-        printed = ''.join(output.get('text', '') for output in outputs)
+        printed, n_pictures = run_notebook(notebook, copy_of_project)
         assert printed.count('Tests Passed') == len(part_tests())
         assert 'NOT photographs' in printed and 'epoch    2/   2' in printed
         assert ('All 2 epochs are done' in printed) == (run == 2)
-        pictures = [output for output in outputs if 'image/png' in output.get('data', {})]
-        assert len(pictures) >= 6
+        assert n_pictures >= 6
     assert len(load_samples(copy_of_project / 'train_samples.pkl')) == 2
 
 
 def test_notebook_runs_as_a_script(copy_of_project):
-    """Exported by nbconvert, it trains in a terminal."""
+    """Exported by nbconvert, it trains in a terminal, even in one that knows no é."""
     run_python(copy_of_project, '-m', 'nbconvert', '--to', 'script', NOTEBOOK.name)
-    environment = dict(DCGAN_PRESET='smoke n_epochs=1', DCGAN_DATA='drawn', MPLBACKEND='agg')
+    environment = dict(DCGAN_PRESET='smoke n_epochs=1', DCGAN_DATA='drawn', MPLBACKEND='agg',
+                       LC_ALL='C', PYTHONUTF8='0')
     done = run_python(copy_of_project, 'dcgan_faces.py', environment=environment)
     assert done.returncode == 0, done.stderr
-    assert 'epoch    1/   1' in done.stdout
+    assert 'epoch    1/   1' in done.stdout and 'Fr?chet face distance' in done.stdout
     assert (copy_of_project / 'train_samples.pkl').exists()

@@ -25,3 +25,50 @@ def test_preset_of_the_machine(monkeypatch):
     for has_gpu, name in ((False, 'quick'), (True, 'full')):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda has_gpu=has_gpu: has_gpu)
         assert helpers.choose_preset(PRESETS) == PRESETS[name]
+
+
+PARAMETERS = dict(n_epochs=9, lr=4e-4, seed=42, objective='bce', balance=(), flip=True, img_size=32,
+                  penalty=0.025, print_every=200, dataset='faces', max_images=None)
+
+
+def configured(monkeypatch, wish, **by_hand):
+    """The configuration that a wish gives, where the parameters cell says by_hand."""
+    monkeypatch.setenv('DCGAN_PRESET', wish)
+    scope = PARAMETERS | by_hand
+    config = helpers.configure(PARAMETERS, helpers.choose_preset(PRESETS), scope)
+    assert {name: scope[name] for name in PARAMETERS} == config
+    return config
+
+
+@pytest.mark.parametrize('wish, expected', [
+    ('quick', {}),
+    ('quick lr=0.0008 seed=1', dict(lr=0.0008, seed=1)),
+    ('quick objective=hinge dataset="svhn"', dict(objective='hinge', dataset='svhn')),
+    ('quick balance=("Male","Young")', dict(balance=('Male', 'Young'))),
+    ('quick flip=False penalty=0 seed=0', dict(flip=False, penalty=0, seed=0)),
+    ('quick n_epochs=3', dict(n_epochs=3))])
+def test_preset_changes_every_parameter(monkeypatch, wish, expected):
+    """Also those that no preset has, each in its own kind; what it says is the last word."""
+    assert configured(monkeypatch, wish) == PARAMETERS | expected
+
+
+@pytest.mark.parametrize('wish, message', [
+    ('quick n_epoch=1', "DCGAN_PRESET: found 'n_epoch', .* Did you mean 'n_epochs'?"),
+    ('quick objektive=bce', "Did you mean 'objective'?"),
+    ('quick flip=yes', "flip: found 'yes', expected one of 'True', 'False'"),
+    ('quick lr=fast', "lr: found 'fast', expected a number"),
+    ('quick lr=True', "lr: found 'True', expected a number"),
+    ('quick seed=1.5', "seed: found '1.5', expected a whole number"),
+    ('quick print_every=0', 'print_every: found 0, expected a whole number, 1 or more'),
+    ('quick balance=("Male")', r"balance: found .* expected names like \('Male','Young'\)"),
+    ('quick img_size=48', 'img_size: found 48, expected one of 32, 64, 128'),
+    ('quick lr', "lr: found '', expected a number")])
+def test_wrong_changes_are_refused_in_words(monkeypatch, wish, message):
+    with pytest.raises(ValueError, match=message):
+        configured(monkeypatch, wish)
+
+
+def test_wrong_size_by_hand_is_refused_at_once(monkeypatch):
+    """Before any image is decoded, wherever the size comes from."""
+    with pytest.raises(ValueError, match='img_size: found 48, expected one of 32, 64, 128'):
+        configured(monkeypatch, 'quick', img_size=48)

@@ -87,6 +87,29 @@ def test_finished_run_is_read_back(notebook, folder, capsys):
     assert 'All 2 epochs are done' in shown
 
 
+def test_more_epochs_for_a_finished_run(notebook, folder, capsys):
+    """Learning rates that were nearly 0 go on as the longer schedule has them, and that is said."""
+    options = dict(lr_decay=True, lr=2e-4)
+    run_training(notebook, 6, **options)
+    assert 'rise again' not in capsys.readouterr().out
+    run_training(notebook, 12, resume=True, **options)
+    line, = [line for line in capsys.readouterr().out.splitlines() if 'rise again' in line]
+    assert 'Learning rates rise again, from 5.7e-05 to 0.00018' in line and '12 epochs' in line
+    assert checkpoints.load_checkpoint()['d_optimizer']['param_groups'][0]['lr'] < 4e-5
+    run_training(notebook, 12, resume=True, **options)
+    assert capsys.readouterr().out.count('rise again') == 1          # shown again, not said again
+
+
+def test_interrupted_run_rises_not(notebook, folder, capsys):
+    """A run that goes on in the second half of its schedule has nothing to say of it."""
+    def interrupted_at_batch_14(loader):
+        return Acting(loader, at=14, act=raises(KeyboardInterrupt()))
+
+    train_tiny(notebook, 6, wrap=interrupted_at_batch_14, lr_decay=True)
+    train_tiny(notebook, 6, resume=True, lr_decay=True)
+    assert 'rise again' not in capsys.readouterr().out
+
+
 def test_interrupted_step_leaves_networks_trainable(notebook, folder, monkeypatch):
     """Ctrl-C in the middle of a step: the same networks train on when the cell is run again."""
     D, G, names = tiny_training(vars(notebook))
@@ -118,6 +141,14 @@ def test_best_epoch_is_kept(notebook, folder, capsys):
     assert load_history()['distances'][:, 1].tolist() == [3, 1, 2]
     run_training(notebook, 1)
     assert checkpoints.load_checkpoint(best=True)['epoch'] == 1      # never measured: the latest
+
+
+def test_last_epoch_is_measured(notebook, folder):
+    """A run ends with a distance, whatever distance_every: best.pt and the plot need one."""
+    run_training(notebook, 1, distance=brightness, distance_every=5)
+    assert load_history()['distances'][:, 0].tolist() == [1]
+    run_training(notebook, 7, distance=brightness, distance_every=5, resume=True)
+    assert load_history()['distances'][:, 0].tolist() == [1, 5, 7]
 
 
 def test_distance_is_asked_of_new_images_of_the_average(notebook, folder):

@@ -155,6 +155,41 @@ def test_curves_of_a_run_that_went_bad():
     plt.close()
 
 
+# ---------------------------------------------------------------------------- a step of one's own
+
+
+@pytest.mark.parametrize('returned, found', [
+    (None, 'None'),
+    ((0.5, 0.7), r'\(0.5, 0.7\)'),
+    ([torch.tensor(0.5)] * 4, r'\[tensor'),
+    (torch.zeros(2), r'a tensor of shape \(2,\)'),
+    (torch.zeros(4, 1), r'a tensor of shape \(4, 1\)')])
+def test_step_that_returns_something_else(notebook, folder, monkeypatch, returned, found):
+    """The first step already says what is expected, and what came."""
+    calls = []
+
+    def own_step(*_, **__):
+        calls.append(1)
+        return returned
+
+    monkeypatch.setattr(notebook, 'train_step', own_step)
+    message = f'train_step: expected a tensor of four figures: d_loss, g_loss, .*found {found}'
+    with pytest.raises(TypeError, match=message):
+        train_tiny(notebook, 1)
+    assert len(calls) == 1
+
+
+def test_step_whose_figures_keep_their_graph(notebook, folder, monkeypatch):
+    """A forgotten detach() fills no memory and no file."""
+    step = notebook.train_step
+
+    def own_step(D, *rest, **options):
+        return step(D, *rest, **options) + 0 * next(D.parameters()).sum()
+
+    monkeypatch.setattr(notebook, 'train_step', own_step)
+    assert np.isfinite(run_training(notebook, 2)['history']).all()
+
+
 # ------------------------------------------------------------------------------------------ memory
 
 

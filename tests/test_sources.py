@@ -10,6 +10,7 @@ import torchvision
 
 from machinery import sources
 from machinery.sources import load_dataset, load_images
+from tests.archives import small_archive
 from tests.tools import write_images
 
 
@@ -68,6 +69,62 @@ def test_environment_chooses_the_data(folder, monkeypatch, capsys):
     monkeypatch.setenv('DCGAN_DATA', 'nowhere')
     with pytest.raises(FileNotFoundError, match='DCGAN_DATA'):
         load_dataset()
+
+
+HOME = 'home with blank'
+WAYS = {
+    '~': '~/mine',
+    'blanks around it': '  mine \t',
+    'a slash behind it': 'mine/',
+    'the whole path': '{home}/mine',
+    'an address': 'file://{home}/mine',
+    'an address with %20': 'file://{quoted}/mine',
+    'an address of this machine': 'file://localhost{home}/mine',
+}
+
+
+@pytest.mark.parametrize('by_hand', [False, True])
+@pytest.mark.parametrize('way', WAYS)
+def test_ways_to_name_a_folder(folder, monkeypatch, way, by_hand):
+    """DCGAN_DATA, and data_dir as well, are taken as they are meant."""
+    home = folder / HOME
+    write_images(home / 'mine', 3)
+    monkeypatch.chdir(home)
+    monkeypatch.setenv('HOME', str(home))
+    name = WAYS[way].format(home=home, quoted=str(home).replace(' ', '%20'))
+    if by_hand:
+        assert load_dataset(name).source == '3 images of 32x32, mine/'
+    else:
+        monkeypatch.setenv('DCGAN_DATA', name)
+        assert load_dataset().source == '3 images of 32x32, mine/'
+
+
+@pytest.mark.parametrize('name', ['DRAWN', 'Drawn ', ' drawn'])
+def test_names_of_data_sets_in_any_letters(folder, monkeypatch, name):
+    """A data set is meant, and not a folder of that name."""
+    monkeypatch.setenv('DCGAN_DATA', name)
+    assert 'drawn by code' in load_dataset(max_images=2).source
+
+
+def test_svhn_in_capitals(folder, monkeypatch):
+    """So it is written everywhere."""
+    six_digits(monkeypatch)
+    monkeypatch.setenv('DCGAN_DATA', 'SVHN')
+    assert len(load_dataset()) == 6
+
+
+def test_a_name_of_blanks_is_none(folder, monkeypatch):
+    """As if DCGAN_DATA were not set: not the current folder."""
+    write_images(folder, 2)
+    small_archive(folder / 'processed-celeba-small.zip')
+    monkeypatch.setenv('DCGAN_DATA', ' ')
+    assert load_dataset().source == '2 images of 32x32, processed_celeba_small/'
+
+
+def test_a_folder_that_is_named_oddly(folder):
+    """What exists is meant as it is written."""
+    write_images(folder / '~' / 'a ', 2)
+    assert load_dataset('~/a ').source == '2 images of 32x32, a /'
 
 
 def test_celeba_itself_on_disk(folder, capsys):

@@ -1,7 +1,8 @@
 """Arguments and presets that are out of range, of the wrong kind, or misspelt."""
 import helpers
+from machinery.images import decode_folder
 from machinery.sources import load_dataset
-from tests.tools import train_tiny
+from tests.tools import train_tiny, write_images
 
 PRESETS = {
     'smoke': dict(n_epochs=2, max_images=4),
@@ -60,6 +61,22 @@ def max_images_below_0(folder, monkeypatch):
     return lambda notebook: load_dataset(max_images=-1)
 
 
+def max_images_0(folder, monkeypatch):
+    """No images: not the same as all of them, which is None."""
+    return lambda notebook: load_dataset(dataset='drawn', max_images=0)
+
+
+def max_images_0_of_a_folder(folder, monkeypatch):
+    """No images of a folder."""
+    write_images(folder / 'faces', 2)
+    return lambda notebook: decode_folder('faces', 32, 0)
+
+
+def max_images_false(folder, monkeypatch):
+    """A truth value for a number."""
+    return lambda notebook: load_dataset(dataset='drawn', max_images=False)
+
+
 def n_epochs_0(folder, monkeypatch):
     """A training of no epochs."""
     return lambda notebook: train_tiny(notebook, n_epochs=0)
@@ -88,7 +105,8 @@ def unknown_preset(folder, monkeypatch):
 
 def unknown_value_of_a_preset(folder, monkeypatch):
     """A value that no preset has, but nearly."""
-    return preset_of(monkeypatch, 'quick epochs=3')
+    preset_of(monkeypatch, 'quick epochs=3')
+    return lambda notebook: helpers.configure(['seed'], PRESETS['quick'], {})
 
 
 def value_out_of_range(folder, monkeypatch):
@@ -115,6 +133,9 @@ ROWS = {
         (batch_size_too_large, None,
          'batch_size: found 9, but there are 3 images: each batch holds them all'),
     'max_images -1': (max_images_below_0, ValueError, 'max_images: found -1'),
+    'max_images 0': (max_images_0, ValueError, 'max_images: found 0, expected a whole number'),
+    'max_images 0 of a folder': (max_images_0_of_a_folder, ValueError, 'max_images: found 0'),
+    'max_images False': (max_images_false, ValueError, 'max_images: found False'),
     'n_epochs 0': (n_epochs_0, ValueError, 'n_epochs: found 0'),
     'print_every 0': (print_every_0, ValueError, 'print_every: found 0'),
     'unknown data set':

@@ -3,6 +3,7 @@ import os
 
 from machinery import images
 from machinery.sources import load_dataset
+from tests.archives import small_archive
 from tests.bad_input.common import FINE, read_default, read_faces, three_faces
 from tests.tools import write_images
 
@@ -22,6 +23,31 @@ def file_for_a_folder(folder, monkeypatch):
     """An image where its folder was meant."""
     three_faces(folder)
     return lambda notebook: load_dataset('faces/000001.jpg')
+
+
+def archive_for_a_folder(folder, monkeypatch):
+    """A zip archive of images where a folder was meant."""
+    small_archive(folder / 'mine.zip')
+    monkeypatch.setenv('DCGAN_DATA', 'mine.zip')
+    return read_default
+
+
+def address_for_a_folder(folder, monkeypatch):
+    """An address on the net where a folder was meant."""
+    monkeypatch.setenv('DCGAN_DATA', 'https://faces.example/faces.zip')
+    return read_default
+
+
+def address_of_another_machine(folder, monkeypatch):
+    """The address of a file, but not one here."""
+    monkeypatch.setenv('DCGAN_DATA', 'file://elsewhere/faces')
+    return read_default
+
+
+def address_of_nothing(folder, monkeypatch):
+    """The address of a folder on this machine that is not there."""
+    monkeypatch.setenv('DCGAN_DATA', f'file://{folder}/nowhere')
+    return read_default
 
 
 def empty_folder(folder, monkeypatch):
@@ -134,6 +160,15 @@ ROWS = {
         (no_such_folder_in_environment, FileNotFoundError, "'nowhere' does not exist"),
     'a file for a folder':
         (file_for_a_folder, FileNotFoundError, 'is a file, a folder of .* was expected'),
+    'archive for a folder':
+        (archive_for_a_folder, FileNotFoundError,
+         "'mine.zip' is an archive.*python -m zipfile -e mine.zip mine.*name the folder mine"),
+    'address for a folder':
+        (address_for_a_folder, FileNotFoundError,
+         "'https://faces.example/faces.zip' is an address.*DCGAN_URL"),
+    'address of nothing': (address_of_nothing, FileNotFoundError, "nowhere' does not exist"),
+    'address of another machine':
+        (address_of_another_machine, FileNotFoundError, "'file://elsewhere/faces' is an address"),
     'empty folder': (empty_folder, ValueError, "'faces' holds no images .*jpg.*Fill it"),
     'folder of text': (folder_of_text, ValueError, 'holds no images'),
     'only __MACOSX': (only_macosx, ValueError, 'holds no images'),

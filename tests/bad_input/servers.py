@@ -99,6 +99,96 @@ def redirects_for_ever(folder, monkeypatch):
     return served_by(monkeypatch, b'<html>sorry</html>', status=302)
 
 
+def headers_without_end(handler, stopped):
+    """Answer at once, and then send a header that grows by a byte each twentieth of a second."""
+    handler.wfile.write(b'HTTP/1.1 200 OK\r\nX-Header: ')
+    while not stopped.wait(.05):
+        handler.wfile.write(b'x')
+
+
+def zeros(handler, stopped):
+    """Send as much as the other side takes, but half a gigabyte at most."""
+    handler.end_headers()
+    for _ in range(500):
+        if stopped.is_set():
+            break
+        handler.wfile.write(bytes(10 ** 6))
+
+
+def no_length(handler, stopped):
+    """A reply that does not say how long it is."""
+    handler.send_response(200)
+    zeros(handler, stopped)
+
+
+def claims_a_terabyte(handler, stopped):
+    """A reply that says it is far longer than the set."""
+    handler.send_response(200)
+    handler.send_header('Content-Length', str(10 ** 12))
+    zeros(handler, stopped)
+
+
+def claims_less_than_nothing(handler, stopped):
+    """A reply with a length below 0, which Python's reader takes for none."""
+    handler.send_response(200)
+    handler.send_header('Content-Length', '-5')
+    zeros(handler, stopped)
+
+
+def page_without_end(handler, stopped):
+    """A redirection, and with it a page that never ends."""
+    handler.send_response(302)
+    handler.send_header('Location', '/elsewhere')
+    zeros(handler, stopped)
+
+
+def chunks_without_end(handler, stopped):
+    """A reply in chunks; the length of the first one comes digit by digit."""
+    handler.protocol_version = 'HTTP/1.1'
+    handler.send_response(200)
+    handler.send_header('Content-Length', '1000')
+    handler.send_header('Transfer-Encoding', 'chunked')
+    handler.end_headers()
+    while not stopped.wait(.05):
+        handler.wfile.write(b'0')
+
+
+def never_ending_headers(folder, monkeypatch):
+    """Each byte comes in time, and the whole never."""
+    return served_by(monkeypatch, b'', act=headers_without_end)
+
+
+def reply_without_length(folder, monkeypatch):
+    """It could fill the disk."""
+    return served_by(monkeypatch, b'', act=no_length)
+
+
+def reply_of_a_terabyte(folder, monkeypatch):
+    """It would fill the disk."""
+    return served_by(monkeypatch, b'', act=claims_a_terabyte)
+
+
+def reply_of_negative_length(folder, monkeypatch):
+    """It could fill the disk, too."""
+    return served_by(monkeypatch, b'', act=claims_less_than_nothing)
+
+
+def never_ending_redirection(folder, monkeypatch):
+    """It could fill the memory."""
+    return served_by(monkeypatch, b'', act=page_without_end)
+
+
+def never_ending_chunks(folder, monkeypatch):
+    """It could go on for ever."""
+    return served_by(monkeypatch, b'', act=chunks_without_end)
+
+
+def link_for_a_part(folder, monkeypatch):
+    """A link where the unfinished download will be: nothing is written to where it leads."""
+    (folder / 'processed-celeba-small.zip.part').symlink_to('../outside.jpg')
+    return served_by(monkeypatch, b'PK' * 5000, breaks_after=500)
+
+
 def svhn_at(monkeypatch, checksum):
     """Let torchvision look for SVHN where there is nothing."""
     name = 'train_32x32.mat'
@@ -132,6 +222,14 @@ ROWS = {
     'silent server': (silent_server, None, '(timed out|did not answer)' + DRAWN),
     'name that is never resolved':
         (name_that_is_never_resolved, None, 'did not answer in 0.6 s' + DRAWN),
+    'headers without end': (never_ending_headers, None, 'did not answer in 0.6 s' + DRAWN),
+    'reply without length': (reply_without_length, None, 'does not say how long' + DRAWN),
+    'reply of a terabyte':
+        (reply_of_a_terabyte, None, 'sends 1,000,000,000,000 bytes, .* allowed' + DRAWN),
+    'reply of negative length': (reply_of_negative_length, None, 'does not say how long' + DRAWN),
+    'redirection without end': (never_ending_redirection, None, 'infinite loop' + DRAWN),
+    'chunks without end': (never_ending_chunks, None, 'does not say how long' + DRAWN),
+    'link for a download': (link_for_a_part, None, 'broke off after 500 of 10,000 bytes'),
     'redirects for ever': (redirects_for_ever, None, 'infinite loop' + DRAWN),
     'SVHN out of reach': (svhn_out_of_reach, OSError, SVHN_MISSED + ' .*DCGAN_DATA=drawn'),
     'SVHN of the wrong checksum': (svhn_of_the_wrong_checksum, OSError, SVHN_MISSED),

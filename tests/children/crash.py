@@ -2,60 +2,59 @@
 
 python crash.py TIMES    in an empty folder
 """
-import contextlib
 import os
 import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import torch
 
-from machinery import files
-from machinery.checkpoints import load_checkpoint
+from machinery.checkpoints import load_checkpoint, load_history
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
 from tests.tools import NOTEBOOK, run_training
 
 
-def train(notebook, file_written):
-    """Train without end, and send a byte through the pipe whenever a file has been written."""
-    write = files.write_atomically
+def train(notebook, n_epochs, writing=None):
+    """Train, and send a byte through the pipe whenever a file is about to reach the disk."""
+    fsync = os.fsync
 
-    def announced(*arguments, **options):
-        write(*arguments, **options)
-        os.write(file_written, b'.')
+    def announced(number):
+        os.write(writing, b'.')
+        fsync(number)
 
-    files.write_atomically = announced
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if writing:
+        os.fsync = announced
+    sys.stdout = open(os.devnull, 'w', encoding='utf-8')
     try:
-        run_training(notebook, 10_000, resume=True)
+        run_training(notebook, n_epochs, resume=True)
     finally:
         os._exit(1)
 
 
 def train_and_kill(notebook):
-    """Start a training, and kill it shortly after its first file: any instant will do by then."""
+    """Start a training, and kill it within one of its first epochs, at about the time it saves."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        train(notebook, writing)
+        train(notebook, 10_000, writing)
     os.close(writing)
-    assert os.read(reading, 1), 'the training ended by itself'
+    for _ in range(random.randint(1, 15)):
+        assert os.read(reading, 1), 'the training ended by itself'
     os.close(reading)
-    time.sleep(random.uniform(0, 0.08))
+    time.sleep(random.choice([0, random.uniform(0, 0.003), random.uniform(0, 0.03)]))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
 
-def epoch_on_disk():
-    with contextlib.suppress(FileNotFoundError):
-        return load_checkpoint()['epoch']
-    return 0
-
-
-def grids_on_disk():
-    return len(load_samples()) if os.path.exists('train_samples.pkl') else 0
+def on_disk(read, count):
+    """Return how many epochs are found by read(); none where there is no file yet."""
+    try:
+        return count(read())
+    except FileNotFoundError:
+        return 0
 
 
 def main(times):
@@ -65,14 +64,29 @@ def main(times):
     reached = n_in_writing = 0
     for crash in range(times):
         train_and_kill(notebook)
-        unfinished = [name for name in os.listdir('checkpoints_gan') + os.listdir()
-                      if name.endswith('.part')]
-        n_in_writing += bool(unfinished)
-        epoch, grids = epoch_on_disk(), grids_on_disk()
-        assert epoch >= max(1, reached), (crash, epoch, reached)
-        assert abs(epoch - grids) <= 1, (crash, epoch, grids)
+        n_in_writing += any(Path().glob('**/*.part'))
+        epoch = on_disk(load_checkpoint, lambda state: state['epoch'])
+        grids = on_disk(load_samples, len)
+        history = on_disk(load_history, lambda figures: len(figures['per_epoch']))
+        assert epoch >= reached, (crash, epoch, reached)
+        assert abs(epoch - grids) <= 1 and 0 <= history - epoch <= 1, (crash, epoch, grids, history)
         reached = epoch
+    compare_with_a_whole_run(notebook, reached)
     print(f'{times} crashes, {n_in_writing} of them while a file was written, {reached} epochs')
+
+
+def compare_with_a_whole_run(notebook, reached):
+    """Train as many epochs in another folder, without a stop: weights and grids are the same."""
+    killed = load_checkpoint(), load_samples()
+    os.mkdir('whole')
+    os.chdir('whole')
+    if os.fork() == 0:
+        train(notebook, reached)
+    os.wait()
+    whole = load_checkpoint(), load_samples()
+    for name, value in whole[0]['G_average'].items():
+        assert torch.equal(value, killed[0]['G_average'][name]), name
+    assert all(map(torch.equal, whole[1][:reached - 1], killed[1]))
 
 
 main(int(sys.argv[1]))

@@ -1,16 +1,18 @@
-"""Feed each of our readers mutated files; say how many it took, and how much memory that needed.
+"""Feed each of our readers hostile files; say how many it took, and how much memory that needed.
 
 python fuzz.py TIMES SEED    in an empty folder
 """
 import contextlib
 import dataclasses
+import functools
 import io
 import pickle
 import random
-import resource
 import shutil
+import signal
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,41 +24,57 @@ from machinery.download import unpack
 from machinery.images import decode_folder
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
+from tests import grammar
 from tests.archives import small_archive
-from tests.hostile import IMAGES, old_cuda_pickle
+from tests.hostile import IMAGES, old_cuda_pickle, packed_as_torch_packs
+from tests.limits import GREEDY, SLOW, memory, state
 from tests.tools import NOTEBOOK, run_training, write_images
-
-SLOW = 5                     # seconds for one file
-GREEDY = 1                   # GiB for all files of a kind
 
 
 @dataclasses.dataclass
-class Reader:
-    """A reader under test: read() opens path, to which mutations of the seeds are written.
+class Target:
+    """A function under test: read() opens path, to which what make() gives is written each time.
 
     documented   the errors that it may raise; (): none
     """
     name: str
-    seeds: list
+    make: Callable
     path: Path
     read: Callable
     documented: type | tuple
 
 
 def samples():
+    """The pickle of grids: bytes changed, and steps changed."""
     grids = IMAGES[:2, :, :4, :4].clone()
     both_kinds = [grids, grids.numpy()]
-    seeds = [pickle.dumps(both_kinds, 2), pickle.dumps(both_kinds), old_cuda_pickle([grids], 2)]
+    seeds = [pickle.dumps(both_kinds, protocol) for protocol in (0, 2, 4, 5)]
+    seeds.append(old_cuda_pickle([grids], 2))
     path = Path('fuzzed.pkl')
-    return Reader('samples', seeds, path, lambda: load_samples(path), ValueError)
+    for name, make in (('samples', mutated), ('samples by grammar', grammar.program)):
+        yield Target(name, functools.partial(make, seeds), path, lambda: load_samples(path),
+                     ValueError)
 
 
 def checkpoint():
+    """A checkpoint: bytes changed, and steps changed in the pickle inside it."""
     run_training(load_definitions(NOTEBOOK), 1)
     whole = Path('checkpoints_gan/latest.pt').read_bytes()
     path = Path('fuzzed/latest.pt')
     path.parent.mkdir()
-    return Reader('checkpoint', [whole], path, lambda: load_checkpoint(path.parent), ValueError)
+
+    def read():
+        load_checkpoint(path.parent)
+
+    yield Target('checkpoint', lambda: mutated([whole]), path, read, ValueError)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive_of_torch:
+        name, = (name for name in archive_of_torch.namelist() if name.endswith('data.pkl'))
+        program = archive_of_torch.read(name)
+
+    def make():
+        return packed_as_torch_packs(grammar.program([program]), whole)
+
+    yield Target('checkpoint by grammar', make, path, read, ValueError)
 
 
 def archive():
@@ -67,7 +85,7 @@ def archive():
     def read():
         shutil.rmtree(unpack(path, 'unpacked'))
 
-    return Reader('zip', [whole], path, read, OSError)
+    yield Target('zip', lambda: mutated([whole]), path, read, OSError)
 
 
 def cache():
@@ -75,17 +93,18 @@ def cache():
     write_images(Path('faces'), 2)
     images, names = decode_folder('faces', 32)
     path, = Path('faces').glob('.dcgan_cache*')
+    whole = path.read_bytes()
 
     def read():
         images_again, names_again = decode_folder('faces', 32)
         assert torch.equal(images, images_again) and names == names_again
 
-    return Reader('cache', [path.read_bytes()], path, read, ())
+    yield Target('cache', lambda: mutated([whole]), path, read, ())
 
 
-def mutated(data):
-    """Return data with bytes changed, cut out, doubled or put in."""
-    data = bytearray(data)
+def mutated(seeds):
+    """Return one of the seeds with bytes changed, cut out, doubled or put in."""
+    data = bytearray(random.choice(seeds))
     for _ in range(random.randint(1, 8)):
         at = random.randrange(len(data) + 1)
         length = random.choice([1, 1, 2, 4, 8, 64])
@@ -105,36 +124,41 @@ def mutated(data):
     return bytes(data)
 
 
-def memory():
-    """Return the most memory that this process ever had, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-
-
-def fuzz(reader, times, memory_before):
+def fuzz(target, times, memory_before):
     n_taken = 0
+    before = None
     for number in range(times):
-        reader.path.write_bytes(mutated(random.choice(reader.seeds)))
-        started = time.time()
+        target.path.write_bytes(target.make())
+        numbers = random.getstate()
+        random.seed(0)
+        signal.setitimer(signal.ITIMER_PROF, 10 * SLOW)      # ends the process, whatever it is at
+        started = time.process_time()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                reader.read()
+                target.read()
             n_taken += 1
-        except reader.documented:
+        except target.documented:
             pass
-        assert time.time() - started < SLOW, f'{reader.name} {number} hangs'
+        assert time.process_time() - started < SLOW, f'{target.name} {number} hangs'
+        if number % 100 == 50:               # by then, all is imported that is needed at all
+            now = state()
+            changed = [what for what in now if before and now[what] != before[what]]
+            assert not changed, f'{target.name} {number} or one before: other {changed}'
+            before = now
+        random.setstate(numbers)
     grown = memory() - memory_before
-    assert grown < GREEDY, f'{reader.name}: {grown:.1f} GiB'
-    print(f'{reader.name}: {n_taken} of {times} taken, the others refused; '
-          f'memory grew by {grown:.2f} GiB')
+    assert grown < GREEDY, f'{target.name}: {grown:.1f} GiB'
+    print(f'{target.name}: {n_taken} of {times} taken, the others refused; '
+          f'memory grew by {grown:.2f} GiB', flush=True)
 
 
 def main(times, seed):
     torch.set_num_threads(1)
     random.seed(seed)
-    readers = [samples(), checkpoint(), archive(), cache()]
+    targets = [*samples(), *checkpoint(), *archive(), *cache()]
     memory_before = memory()
-    for reader in readers:
-        fuzz(reader, times, memory_before)
+    for target in targets:
+        fuzz(target, times, memory_before)
     assert not list(Path().glob('**/owned')) and not list(Path().glob('.unpack*'))
 
 

@@ -32,7 +32,7 @@ LATEST.parent.mkdir()
 for data in (pickle.dumps([IMAGES]), pickle.dumps([IMAGES.numpy()])):
     SENT.write_bytes(data)
     read_samples()               # what Python imports at the first use is no trace of a pickle
-torch.save({}, LATEST)
+LATEST.write_bytes(packed_as_torch_packs(pickle.dumps({})))
 with contextlib.suppress(ValueError):
     read_checkpoint()
 for name, make in PROGRAMS.items():

@@ -1,0 +1,369 @@
+"""The page: its JavaScript draws torch's faces, and its buttons and sliders do what they say."""
+import io
+import json
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+import helpers
+from experiments import directions, explorer
+from machinery import directions as rooms
+from machinery.encoder import FaceEncoder
+from tests.tools import ASSETS, train_tiny
+
+LARGEST = 2_500_000          # bytes of the page in assets/
+CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
+OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+           '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+# The page's own functions, run on noises from the standard input.
+IN_NODE = r'''
+const fs = require('fs');
+const page = fs.readFileSync(process.argv[1], 'utf8');
+const part = (id) => page.match(new RegExp(`<script[^>]*id="${id}"[^>]*>([^]*?)</script>`))[1];
+const functions = new Function(
+  part('generator-script') + '; return {readGenerator, drawFace, moveAlong, slerp};')();
+const generator = functions.readGenerator(JSON.parse(part('data')));
+const asked = JSON.parse(fs.readFileSync(0, 'utf8'));
+const lists = (rows) => rows.map((row) => Array.from(row));
+console.log(JSON.stringify({
+  faces: lists(asked.z.map((z) => functions.drawFace(generator, z))),
+  moved: lists(asked.z.map((z) => functions.moveAlong(
+    z, [{vector: asked.z[0]}, {vector: asked.z[1]}], [1.5, -2]))),
+  between: lists(asked.z.map((z) => functions.slerp(Float32Array.from(z), asked.z[1], 0.3))),
+}));
+'''
+
+
+@pytest.fixture(scope='module')
+def generators():
+    """The shipped generator; and one of 64x64, not trained, whose statistics are no ones."""
+    large = explorer.common.notebook_definitions().Generator(20, 8, 64)
+    torch.manual_seed(0)
+    for name, value in large.state_dict().items():
+        if name.endswith('running_var'):
+            value.uniform_(0.5, 2)
+        elif value.is_floating_point():
+            value.normal_(0, 0.3)
+    return {32: directions.load_generator(), 64: large.eval()}
+
+
+@pytest.fixture(scope='module')
+def sliders():
+    """(directions that hold, rows of their table) of the shipped generator."""
+    _, held = directions.read_directions(ASSETS / 'directions.npz')
+    _, rows = explorer.common.read_csv(ASSETS / 'directions.csv')
+    return held, rows
+
+
+@pytest.fixture(scope='module')
+def pages(generators, sliders, tmp_path_factory):
+    """The paths of both generators' pages."""
+    folder = tmp_path_factory.mktemp('pages')
+    held, rows = sliders
+    texts = {32: explorer.make_page(generators[32], held=held, rows=rows),
+             64: explorer.make_page(generators[64], data='noise', folder='checkpoints_gan')}
+    paths = {}
+    for size, text in texts.items():
+        paths[size] = folder / f'{size}.html'
+        paths[size].write_text(text, encoding='utf-8')
+    return paths
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A Chromium that is there already; the tests that need it are skipped without one."""
+    playwright = pytest.importorskip('playwright.sync_api')
+    found = [shutil.which(name) for name in CHROMIUM]
+    path = next(filter(None, found), None)
+    if not path:
+        pytest.skip('there is no Chromium here')
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=path, args=OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, pages):
+    """Open a page at a width of window, without a network; nothing may go wrong or leave it."""
+    contexts, messages, requests = [], [], []
+
+    def opened(size=32, width=1200, **options):
+        context = browser.new_context(viewport=dict(width=width, height=900), offline=True,
+                                      reduced_motion='reduce', **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on('console', lambda message: messages.append(message.text))
+        page.on('pageerror', lambda error: messages.append(str(error)))
+        page.on('request', lambda request: requests.append(request.url))
+        page.goto(pages[size].as_uri())
+        wait_until(page, 'waitingOnWall.length === 0')
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert messages == []
+    own = ('blob:null/', *[path.as_uri() for path in pages.values()])
+    assert [url for url in requests if not url.startswith(own)] == []
+
+
+def wait_until(page, condition):
+    """Wait for a condition in JavaScript. The page forbids the eval of playwright's own way."""
+    until = time.monotonic() + 30
+    while not page.evaluate(condition):
+        assert time.monotonic() < until, condition
+        page.wait_for_timeout(20)
+
+
+def shown_face(page):
+    """What is on the stage, as the page would show it pixel by pixel: uint8 (3, s, s)."""
+    page.evaluate('if (stage.smooth) showSmooth(false)')
+    wait_until(page, '!stage.waiting || stage.walking')
+    pixels = page.evaluate('''() => {
+        const size = generator.img_size, zoom = element('face').width / size;
+        const middle = Math.floor(zoom / 2), pixels = [];
+        const copy = document.createElement('canvas');
+        copy.width = copy.height = zoom * size;
+        const context = copy.getContext('2d', { willReadFrequently: true });
+        context.drawImage(element('face'), 0, 0);
+        const { data } = context.getImageData(0, 0, zoom * size, zoom * size);
+        for (let y = 0; y < size; y++) {
+            for (let x = 0; x < size; x++) {
+                const at = 4 * (zoom * size * (zoom * y + middle) + zoom * x + middle);
+                pixels.push(data[at], data[at + 1], data[at + 2]);
+            }
+        }
+        return pixels;
+    }''')
+    size = round((len(pixels) / 3) ** 0.5)
+    return torch.tensor(pixels, dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
+
+
+def show(page, z):
+    """Put a noise on the stage, the sliders left as they are."""
+    page.evaluate('z => { stage.noise = Float32Array.from(z); showStage(); }', z.tolist())
+
+
+def noise(n, z_size=100, seed=0):
+    return torch.randn(n, z_size, generator=torch.Generator().manual_seed(seed))
+
+
+# ------------------------------------------------------------------------------------- the faces
+
+
+def in_node(path, z):
+    """Faces (n, 3, s, s), moved and blended noises by the page's functions."""
+    node = shutil.which('node') or shutil.which('nodejs')
+    if not node:
+        pytest.skip('there is no Node.js here')
+    done = subprocess.run([node, '-e', IN_NODE, str(path)], input=json.dumps({'z': z.tolist()}),
+                          capture_output=True, text=True, check=True)
+    answer = {name: torch.tensor(rows) for name, rows in json.loads(done.stdout).items()}
+    size = round((answer['faces'].shape[1] / 3) ** 0.5)
+    answer['faces'] = answer['faces'].reshape(-1, size, size, 3).permute(0, 3, 1, 2)
+    return answer
+
+
+@pytest.mark.parametrize('size', [32, 64])
+def test_javascript_draws_torchs_faces(generators, pages, size):
+    """Every pixel of 16 faces within 2/255."""
+    G = generators[size]
+    z = noise(16, G.z_size)
+    with torch.no_grad():
+        expected = G(z)
+    faces = in_node(pages[size], z)['faces']
+    assert faces.shape == expected.shape
+    assert expected.std() > 0.1
+    assert (faces - expected).abs().max() < 2 * 2 / 255          # [-1, 1] is two wide
+
+
+def test_javascript_moves_and_blends_as_python_does(pages, notebook):
+    z = noise(4)
+    answer = in_node(pages[32], z)
+    moved = rooms.move(z, 1.5 * z[0] - 2 * z[1], 1)
+    assert torch.allclose(answer['moved'], moved, atol=1e-4)
+    arc = notebook.slerp(z[0], z[1], 11)
+    assert torch.allclose(answer['between'][0], arc[3], atol=1e-4)
+    assert torch.allclose(answer['between'][1], z[1], atol=1e-4)         # from a point to itself
+
+
+def test_page_draws_torchs_faces_in_a_browser(generators, open_page):
+    """The same on the screen: within 2 of 255."""
+    page = open_page()
+    z = noise(4)
+    with torch.no_grad():
+        expected = (generators[32](z) + 1) * 127.5
+    for each, face in zip(z, expected, strict=True):
+        show(page, each)
+        assert (shown_face(page).float() - face).abs().max() <= 2
+
+
+# -------------------------------------------------------------------------------------- the file
+
+
+def test_page_in_assets_is_that_of_the_generator(pages):
+    """python -m experiments.explorer makes it again."""
+    page = (ASSETS / 'explorer.html').read_bytes()
+    assert len(page) < LARGEST
+    assert page == pages[32].read_bytes(), 'run python -m experiments.explorer'
+
+
+@pytest.mark.parametrize('size', [32, 64])
+def test_page_is_one_whole_file(pages, size):
+    text = pages[size].read_text(encoding='utf-8')
+    assert re.findall(r'\{\{[\w.]+\}\}', text) == []
+    assert re.findall(r'\b(?:src|srcset)=|@import|url\(', text) == []
+    assert set(re.findall(r'https?://[\w./-]+', text)) <= {'https://arxiv.org/abs/1411.7766'}
+
+
+def test_what_the_data_is_called_cannot_break_the_page(generators):
+    page = explorer.make_page(generators[64], data='</p><script>alert(1)</script>', folder="a'b")
+    assert '<script>alert' not in page
+    assert 'a&#x27;b' in page
+
+
+@pytest.mark.usefixtures('folder')
+def test_page_of_a_run(notebook, capsys):
+    """The command makes a page of one's own run, under the name that was asked for."""
+    train_tiny(notebook, 1, data='six drawings')
+    explorer.main(['checkpoints_gan', '--output', 'mine.html', '--no-sliders'])
+    with open('mine.html', encoding='utf-8') as file:
+        page = file.read()
+    assert 'six drawings. If these' in page
+    assert 'helpers.face(numbers, &#x27;checkpoints_gan&#x27;)' in page
+    assert '0 sliders' in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------- in the browser
+
+
+def test_sliders_do_what_the_encoder_confirms(open_page, sliders):
+    """Each slider, moved by keys from its left end to its right end, on faces not picked."""
+    held, _ = sliders
+    page = open_page()
+    encoder = FaceEncoder.trained()
+    faces = {'Home': [], 'End': []}
+    z = noise(4, seed=5)
+    for name in held:
+        for each in z:
+            show(page, each)
+            slider = page.locator(f"input[data-name='{name}']")
+            for key in ('Home', 'End'):
+                slider.press(key)
+                faces[key].append(shown_face(page))
+        slider.evaluate('input => { input.value = 0; input.dispatchEvent(new Event("input")); }')
+    low, high = (rooms.measure_faces(torch.stack(faces[key]), encoder) for key in ('Home', 'End'))
+    usual = rooms.draw_and_measure(directions.load_generator(), noise(500, seed=6), encoder)
+    moves = ((high - low) / usual.std(0)).reshape(len(held), len(z), -1).mean(1)
+    for row, name in enumerate(held):
+        assert moves[row, rooms.NAMES.index(name)] > 0.7 * directions.LEAST, name
+
+
+def test_names_without_a_direction_get_no_slider(open_page, sliders):
+    names = open_page().locator('.slider input').evaluate_all('all => all.map(i => i.dataset.name)')
+    assert sorted(names) == sorted(sliders[0])
+    assert open_page(64).locator('#sliders').is_hidden()
+
+
+def test_face_is_kept_compared_and_blended(open_page):
+    page = open_page()
+    for _ in range(3):
+        page.click('#keep')
+        page.click('#another')
+    assert page.locator('.kept li').count() == 3
+    noises = page.evaluate('kept.map(one => Array.from(one.noise))')
+    assert len({tuple(each) for each in noises}) == 3
+    page.locator('.kept li').nth(2).get_by_text('right').click()
+    page.locator('#share').press('End')
+    page.click('#use-blend')
+    wait_until(page, '!stage.to')
+    shown = torch.tensor(page.evaluate('Array.from(shownNoise())'))
+    assert torch.allclose(shown, torch.tensor(noises[2]), atol=1e-4)
+    page.locator('.kept li').nth(2).get_by_label('Remove').click()
+    assert page.evaluate('pair.left === kept[0] && pair.right === kept[1]')
+
+
+def test_copied_numbers_give_the_same_face(open_page, generators):
+    page = open_page(permissions=['clipboard-read', 'clipboard-write'])
+    page.locator('.slider input').first.press('End')
+    page.click('#copy')
+    wait_until(page, "element('status').textContent.startsWith('Copied')")
+    numbers = json.loads(page.evaluate('navigator.clipboard.readText()'))
+    assert len(numbers) == 100
+    with torch.no_grad():
+        face = (generators[32](torch.tensor([numbers]))[0] + 1) * 127.5
+    assert (shown_face(page).float() - face).abs().max() <= 2
+    if not hasattr(helpers, 'face'):
+        pytest.skip('helpers.face is not there yet')
+    assert torch.allclose((helpers.face(numbers)[0] + 1) * 127.5, face, atol=0.01)
+
+
+def test_without_a_clipboard_the_numbers_are_shown(open_page):
+    page = open_page()
+    page.evaluate('() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }')
+    page.click('#copy')
+    wait_until(page, "!element('copy-by-hand').hidden")
+    assert len(json.loads(page.input_value('#numbers'))) == 100
+
+
+def test_face_is_saved(open_page):
+    page = open_page()
+    with page.expect_download() as download:
+        page.keyboard.press('s')
+    picture = Image.open(io.BytesIO(download.value.path().read_bytes()))
+    assert (picture.format, picture.size) == ('PNG', (512, 512))
+
+
+def test_walk_flows_and_stops(open_page):
+    page = open_page()
+    page.keyboard.press('w')
+    faces = []
+    for _ in range(3):
+        faces.append(shown_face(page).float())
+        page.wait_for_timeout(300)
+    page.keyboard.press('w')
+    steps = [(one - other).abs().mean() for one, other in zip(faces, faces[1:], strict=False)]
+    assert all(0 < step < 60 for step in steps)
+    page.wait_for_timeout(100)
+    assert torch.equal(shown_face(page), shown_face(page))
+    assert page.inner_text('#walk') == 'Walk'
+
+
+def test_wall_is_walked_by_keys_and_chosen_by_touch(open_page):
+    page = open_page(width=400, has_touch=True)
+    page.locator('#wall button').first.focus()
+    page.keyboard.press('ArrowRight')
+    page.keyboard.press('ArrowDown')
+    number = page.evaluate("[...element('wall').children].indexOf(document.activeElement)")
+    assert number == 6                                   # of five columns
+    page.locator('#wall button').nth(3).tap()
+    wait_until(page, '!stage.to')
+    shown, chosen = page.evaluate('[Array.from(stage.noise), Array.from(wall[3].noise)]')
+    assert torch.allclose(torch.tensor(shown), torch.tensor(chosen), atol=1e-5)
+
+
+@pytest.mark.parametrize('width', [1200, 700, 400, 330])
+@pytest.mark.parametrize('size', [32, 64])
+def test_nothing_is_wider_than_the_window(open_page, width, size):
+    """And the face is enlarged a whole number of times."""
+    page = open_page(size, width)
+    for _ in range(2):
+        page.click('#keep')
+        page.click('#another')
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
+    assert page.evaluate("element('face').clientWidth") % size == 0
+    assert page.evaluate("element('face').width === element('face').clientWidth")
+
+
+def test_face_stays_in_view_beside_a_slider_on_a_phone(open_page):
+    page = open_page(width=400)
+    page.locator('.slider input').last.scroll_into_view_if_needed()
+    box = page.locator('#face').bounding_box()
+    assert box['y'] >= 0 and box['height'] > 200

@@ -1,0 +1,261 @@
+"""Is it the same run? What is told apart when a run is resumed, and what is not."""
+import json
+import shutil
+import textwrap
+import types
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from machinery import identity
+from machinery.lesson import load_definitions
+from machinery.sources import load_dataset
+from tests.tools import (
+    NOTEBOOK,
+    expect_same_run,
+    global_names,
+    run_training,
+    tiny_training,
+    train_tiny,
+    write_images,
+)
+
+
+def resumed(capsys):
+    """What the run that was just started did with the one before: 'continued', or set it aside."""
+    printed = capsys.readouterr().out
+    if 'Continuing checkpoints_gan/' in printed:
+        return 'continued'
+    return printed.split('is kept in checkpoints_gan-', 1)[1].split(';')[0]
+
+
+# ------------------------------------------------------------------------------------------ images
+
+
+def configuration_of(folder, **more):
+    """The part of the configuration that the notebook's own cell makes of a data set."""
+    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+    source, = [''.join(cell['source']) for cell in cells if cell['id'] == 'newdata02']
+    dataset = load_dataset(str(folder), 32)
+    names = dict(config=dict(data_dir=str(folder), **more), flip=True,
+                 celeba_train_loader=torch.utils.data.DataLoader(dataset))
+    exec(source, names)
+    return names['config']
+
+
+def test_other_images_of_the_same_words_are_another_run(notebook, folder, capsys):
+    """cats/train, then dogs/train: the same count, size and name of the folder."""
+    write_images(folder / 'cats/train', 4, seed=1)
+    write_images(folder / 'dogs/train', 4, seed=2)
+    config = configuration_of(folder / 'cats/train') | dict(data_dir='train')
+    run_training(notebook, 2, **config)
+    config = configuration_of(folder / 'dogs/train') | dict(data_dir='train', resume=True)
+    run_training(notebook, 2, **config)
+    assert 'it differs in images' in resumed(capsys)
+
+
+def test_replaced_images_are_another_run(notebook, folder, capsys):
+    write_images(folder / 'faces', 4, seed=1)
+    run_training(notebook, 2, **configuration_of(folder / 'faces'))
+    write_images(folder / 'faces', 4, size=(60, 60), seed=2)
+    run_training(notebook, 2, **configuration_of(folder / 'faces', resume=True))
+    assert 'it differs in images' in resumed(capsys)
+
+
+def test_the_same_images_elsewhere_are_the_same_run(notebook, folder, capsys):
+    """The folder may be moved, and max_images may be written in another way."""
+    write_images(folder / 'faces', 4)
+    run_training(notebook, 2, **configuration_of(folder / 'faces', max_images=None))
+    (folder / 'faces').rename(folder / 'people')
+    config = configuration_of(folder / 'people', max_images=100, resume=True)
+    run_training(notebook, 2, **config)
+    assert resumed(capsys) == 'continued'
+
+
+# ------------------------------------------------------------------------------------------- code
+
+CHANGES = [
+    ('real_loss', '0.9 if smooth else 1.0', '0.9 if smooth else 0.95'),
+    ('bce_g_loss', 'return real_loss(fake)', 'return -fake_loss(fake)'),
+    ('slope_penalty', '+ 1e-12).sqrt()', '+ 1e-9).sqrt()'),
+    ('gradient_penalty', "if objective == 'wasserstein':", "if objective == 'hinge':"),
+    ('OBJECTIVES', "'bce': (bce_d_loss, bce_g_loss)", "'bce': (hinge_d_loss, raise_fakes)"),
+    ('Discriminator', '[nn.Conv2d(3, conv_dim, 4, stride=2, padding=1),      # (B, c, s/2, s/2)\n'
+     '                  nn.LeakyReLU(0.2,', '[nn.Conv2d(3, conv_dim, 4, stride=2, padding=1),\n'
+     '                  nn.LeakyReLU(0.3,'),
+    ('Generator', 'nn.BatchNorm2d(depths[0]), nn.ReLU(inplace=True)',
+     'nn.BatchNorm2d(depths[0]), nn.LeakyReLU(0.1)'),
+    ('weights_init_normal', '0.0, 0.02)', '0.0, 0.03)'),
+    ('scale', 'x * (high - low) + low', 'x * (high - low) * 0.9 + low'),
+    ('random_flip', 'x.flip(3)', 'x.flip(2)'),
+    ('update_average', '@torch.no_grad()\ndef update_average', 'def update_average'),
+    ('train_step', 'd_optimizer.zero_grad()', 'd_optimizer.zero_grad(set_to_none=False)')]
+
+
+class Begun(Exception):
+    """Training would begin now."""
+
+
+def configuration(notebook):
+    """The configuration that train gives to a run, of which no step is taken."""
+    found = {}
+
+    def begin(parts, fixed_z, config, *_):
+        found.update(config)
+        raise Begun
+
+    D, G, names = tiny_training(vars(notebook))
+    names['helpers'] = types.SimpleNamespace(**vars(notebook.helpers) | dict(Run=begin))
+    with global_names(notebook.train, **names), pytest.raises(Begun):
+        notebook.train(D, G, 1)
+    return found
+
+
+@pytest.mark.parametrize('name, old, new', CHANGES, ids=[name for name, _, _ in CHANGES])
+def test_edited_code_is_told_apart(notebook, name, old, new):
+    """What was edited is named, and nothing else."""
+    edited = configuration(load_definitions(NOTEBOOK, [(old, new)]))
+    changed = identity.differences(edited, configuration(notebook))
+    assert changed == [f'the code of {name}']
+
+
+@pytest.mark.parametrize('old, new', [
+    ('# made once, used by both players', '# made but once'),
+    ('"""Update D once and G once.', '"""Update both, D before G.'),
+    ('D_real, D_fake = D(real), D(fake.detach())', 'D_real, D_fake = (D(real),\n'
+     '        D(fake.detach()))'),
+    ('    D.train()\n    G.train()\n', '    G.train()\n    D.train()\n'),
+    ('apart = max(1, len(faces) // 32)', 'apart = 1')])
+def test_code_that_does_the_same_is_the_same(notebook, old, new):
+    """A comment, a docstring, layout, the loop itself, what comes after training."""
+    edited = configuration(load_definitions(NOTEBOOK, [(old, new)]))
+    assert identity.differences(edited, configuration(notebook)) == []
+
+
+def test_edited_code_is_another_run(notebook, folder, capsys):
+    """The run before is kept, and the new one begins; put back, the code is that of the first."""
+    whole = run_training(notebook, 2)
+    run_training(notebook, 1)
+    edited = load_definitions(NOTEBOOK, [('0.9 if smooth else 1.0', '0.9 if smooth else 0.95')])
+    capsys.readouterr()
+    run_training(edited, 1, resume=True)
+    assert 'it differs in the code of real_loss' in resumed(capsys)
+    shutil.rmtree('checkpoints_gan')
+    shutil.move('checkpoints_gan-2', 'checkpoints_gan')
+    expect_same_run(whole, run_training(notebook, 2, resume=True))
+
+
+CELL = '''
+    import torch
+    from torch import nn
+
+    SLOPE = 0.2
+    PAIR = {{'one': (lambda x: x {sign}
+                     1, abs)}}
+
+    class Network(nn.Module):
+        """A network."""
+
+        width = 3
+
+        @staticmethod
+        def twice(x):
+            return helper(x) * 2   # {comment}
+
+        @property
+        def wide(self):
+            return self.width > SLOPE
+
+    def helper(x):
+        return PAIR['one'][0](x)
+'''
+
+
+def code_in_a_notebook(**words):
+    """The code of a class that is defined in a notebook's cell."""
+    shell = InteractiveShell()
+    shell.run_cell(textwrap.dedent(CELL.format(**words)))
+    return identity.code_of(shell.user_ns['Network'])
+
+
+def test_code_of_cells_of_a_notebook():
+    """There Python has no source of a class as a whole."""
+    code = code_in_a_notebook(sign='+', comment='one')
+    assert set(code) == {'Network', 'helper', 'SLOPE', 'PAIR', '<lambda>'}
+    assert code == code_in_a_notebook(sign='+', comment='two')
+    other = code_in_a_notebook(sign='-', comment='one')
+    assert {name for name in code if code[name] != other[name]} == {'PAIR', '<lambda>'}
+
+
+def test_code_that_has_no_source_is_not_compared():
+    """Nor is that of installed packages, which changes with their version."""
+    names = {}
+    exec('def f(x):\n    return x', names)
+    assert identity.code_of(names['f'], torch.nn.Sequential, len, torch.relu) == {}
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def test_edited_architecture_is_another_run(notebook, folder, capsys):
+    """Also where the source is not to be had: the shapes tell, before anything is loaded."""
+    run_training(notebook, 1)
+    Generator = notebook.Generator
+
+    def with_another_layer(**arguments):
+        G = Generator(**arguments)
+        G.layers.append(torch.nn.Conv2d(3, 3, 1))
+        return G
+
+    with global_names(notebook.train, Generator=with_another_layer):
+        run_training(notebook, 1, resume=True)
+    assert 'the state of G, the state of G_average' in resumed(capsys)
+
+
+@pytest.mark.parametrize('make, what', [
+    (lambda D: torch.optim.SGD(D.parameters(), 0.1, momentum=0.9), 'the state of d_optimizer'),
+    (lambda D: torch.optim.Adam(D.parameters(), 0.1, (0.1, 0.9)), 'the state of d_optimizer'),
+    (lambda D: torch.optim.NAdam(D.parameters(), 0.1), 'the state of d_optimizer'),
+    (lambda D: torch.optim.RAdam(D.parameters(), betas=(0.5, 0.999)), 'the class of d_optimizer')])
+def test_another_optimizer_is_another_run(notebook, folder, capsys, make, what):
+    """Its kind and settings; the learning rate itself is changed by schedules."""
+    def train(resume):
+        D, G, names = tiny_training(vars(notebook))
+        if resume:
+            names['d_optimizer'] = make(D)
+        with global_names(notebook.train, **names):
+            notebook.train(D, G, 1, config=dict(resume=resume))
+
+    train(False)
+    train(True)
+    assert f'it differs in {what}' in resumed(capsys)
+
+
+def test_optimizers_of_other_networks_are_refused(notebook, folder):
+    """Networks built anew, or optimizers swapped: training would change nothing, and says so."""
+    D, G, names = tiny_training(vars(notebook))
+    new_D, new_G, _ = tiny_training(vars(notebook))
+    swapped = dict(d_optimizer=names['g_optimizer'], g_optimizer=names['d_optimizer'])
+    message = 'does not hold the parameters of [DG].* Run the cell with make_optimizers again'
+    for networks, changes in (((new_D, G), {}), ((D, new_G), {}), ((D, G), swapped)):
+        with (global_names(notebook.train, **names | changes),
+              pytest.raises(ValueError, match=message)):
+            notebook.train(*networks, 1)
+
+
+def test_frozen_parameters_need_no_optimizer(notebook, folder):
+    """A layer that is not to learn may be left out of the optimizer."""
+    D, G, names = tiny_training(vars(notebook))
+    D.logit.requires_grad_(False)
+    learning = [value for value in D.parameters() if value.requires_grad]
+    names['d_optimizer'] = torch.optim.Adam(learning)
+    with global_names(notebook.train, **names):
+        assert notebook.train(D, G, 1)
+
+
+def test_numbers_and_words_that_may_change(notebook, folder, capsys):
+    """What does not change what is learnt, and what a checkpoint does not know, is not compared."""
+    train_tiny(notebook, 1, lr=1)
+    train_tiny(notebook, 1, resume=True, rescue=0.5, distance_every=3, print_every=7, lr=1, new=1)
+    assert resumed(capsys) == 'continued'

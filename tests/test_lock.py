@@ -1,0 +1,144 @@
+"""One run owns its folder while it lives; and where nothing can be written, none begins."""
+import errno
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from machinery.checkpoints import load_checkpoint
+from machinery.samples import load_samples
+from machinery.seeds import random_state, set_random_state
+from tests.tools import (
+    PROJECT,
+    Acting,
+    expect_same_run,
+    raises,
+    run_python,
+    run_training,
+    train_tiny,
+)
+
+OWNED = rf'belongs to a run that is still going on: process {os.getpid()} on .*, since 20\d\d-'
+
+
+def training_with(notebook, n_epochs, act, at=8):
+    """Train as run_training does, and call act() in the third epoch; compare with whole runs."""
+    def acting(loader):
+        return Acting(loader, at=at, act=act)
+
+    return train_tiny(notebook, n_epochs, wrap=acting, flip=True, ema_decay=0.9)
+
+
+def second_run_is_refused(notebook):
+    """Try to train beside a run that is going on, resuming and not; leave the random numbers."""
+    before = random_state()
+    for resume in (True, False):
+        with pytest.raises(RuntimeError, match=OWNED):
+            train_tiny(notebook, 1, resume=resume)
+    set_random_state(before)
+
+
+def test_second_run_in_a_folder_is_refused(notebook, folder):
+    """It says who owns the folder and since when, and changes nothing of the first one."""
+    whole = run_training(notebook, 4)
+    _, G, losses = training_with(notebook, 4, lambda: second_run_is_refused(notebook))
+    assert losses == whole['losses']
+    assert all(map(torch.equal, load_samples(), whole['samples']))
+    assert sorted(path.name for path in folder.glob('checkpoints_gan*')) == [
+        'checkpoints_gan', 'checkpoints_gan-1']
+
+
+def test_owner_of_a_deleted_folder_owns_the_new_one(notebook, folder):
+    """The folder is deleted while a run lives: what the next epoch writes is as well guarded."""
+    calls = []
+
+    def delete_then_try():
+        calls.append(1)
+        if len(calls) == 4:
+            shutil.rmtree('checkpoints_gan')
+        if len(calls) == 7:
+            second_run_is_refused(notebook)
+
+    step = notebook.train_step
+
+    def watching(*arguments, **options):
+        delete_then_try()
+        return step(*arguments, **options)
+
+    notebook.train_step = watching
+    train_tiny(notebook, 3)
+    assert len(calls) == 9 and load_checkpoint()['epoch'] == 3
+
+
+def test_run_whose_folder_became_another_ones_ends(notebook, folder):
+    """Its folder is deleted, and another run begins there: the first one leaves that alone."""
+    from machinery.lock import Lock
+    other = Lock('checkpoints_gan/lock')
+
+    def take_over():
+        shutil.rmtree('checkpoints_gan')
+        other.take()
+
+    with pytest.raises(RuntimeError, match=OWNED):
+        training_with(notebook, 4, take_over)
+    assert os.listdir('checkpoints_gan') == ['lock']
+    other.release()
+
+
+@pytest.mark.parametrize('end', [KeyboardInterrupt, ValueError, FloatingPointError])
+def test_folder_is_free_after_any_end(notebook, folder, end):
+    """Also while the error is still held, as a notebook holds the last one."""
+    try:
+        training_with(notebook, 4, raises(end('the end')))
+    except Exception as error:
+        held = error                                         # noqa: F841
+    assert len(run_training(notebook, 4, resume=True)['samples']) == 4
+
+
+def test_folder_is_free_after_a_failed_start(notebook, folder):
+    """Nothing but damaged checkpoints: the next try must not meet the lock of the first."""
+    Path('checkpoints_gan').mkdir()
+    Path('checkpoints_gan/latest.pt').write_bytes(b'damaged')
+    try:
+        run_training(notebook, 1, resume=True)
+    except ValueError as error:
+        held = error                                         # noqa: F841
+    assert len(run_training(notebook, 1)['samples']) == 1
+
+
+def test_forked_processes_hold_nothing(notebook, folder):
+    """Workers of a loader may outlive the training: its end frees the folder all the same."""
+    children = []
+
+    def fork():
+        children.append(os.fork())
+        if children[-1] == 0:
+            signal.pause()
+
+    training_with(notebook, 3, fork)
+    try:
+        assert len(run_training(notebook, 3, resume=True)['samples']) == 3
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
+def test_file_system_without_locks(notebook, folder, monkeypatch):
+    """There training works as it does without."""
+    fcntl = pytest.importorskip('fcntl')
+    monkeypatch.setattr(fcntl, 'flock', raises(OSError(errno.ENOLCK, 'No locks available')))
+    whole = run_training(notebook, 2)
+    run_training(notebook, 1)
+    expect_same_run(whole, run_training(notebook, 2, resume=True))
+
+
+def test_read_only_folder_is_told_before_training(folder):
+    """Where nothing could be kept at the end, the first step is not taken."""
+    done = run_python(folder, PROJECT / 'tests/children/read_only.py')
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for line, closed in zip(lines, ('project', 'checkpoints'), strict=True):
+        assert line.startswith(f'{closed}: 0 steps, PermissionError: Nothing of a run could be')

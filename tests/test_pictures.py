@@ -1,0 +1,35 @@
+"""Pictures of a training that has little to show: words take their place."""
+import numpy as np
+import pytest
+
+import helpers
+from tests.tools import Acting, raises, train_tiny
+
+
+def test_distance_that_was_never_measured_is_said(notebook, folder, capsys):
+    """One epoch, and a distance every second one: no picture, one line."""
+    train_tiny(notebook, 1)
+    helpers.plot_distance(helpers.load_history(), floor=1.0)
+    assert capsys.readouterr().out.endswith('No distance to real faces was measured in this '
+                                            'training.\n')
+
+
+def test_losses_without_answers_are_drawn(notebook, folder):
+    """A training from elsewhere keeps no D(x): its losses are drawn all the same."""
+    train_tiny(notebook, 1)
+    history = helpers.load_history()
+    history['d_real'] = history['d_fake'] = np.full(3, np.nan)
+    helpers.plot_losses(history)
+
+
+def test_interrupt_in_the_first_epoch_leaves_one_line(notebook, folder, capsys):
+    """It says what is on disk, and each later cell what it misses."""
+    def interrupted(loader):
+        return Acting(loader, 2, raises(KeyboardInterrupt()))
+
+    train_tiny(notebook, 2, wrap=interrupted)
+    assert 'On disk: all up to the end of epoch 0.' in capsys.readouterr().out
+    for later_cell in (helpers.load_history, notebook.load_generator):
+        with pytest.raises(FileNotFoundError, match='train .*first') as failure:
+            later_cell()
+        assert len(str(failure.value).splitlines()) == 1
