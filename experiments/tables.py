@@ -173,6 +173,28 @@ def attributes_table(attributes=('Male', 'Young', 'Smiling', 'Eyeglasses', 'Bald
     return markdown(header, lines)
 
 
+def directions_table():
+    """How far each direction moves its figure: mean, lowest and highest of the seeds."""
+    found = {}
+    for result in rows_of('directions'):
+        found.setdefault(result['name'], []).append(result)
+    lines = []
+    for name, results in found.items():
+        moves = [float(result['moves']) for result in results]
+        controls = [float(result['control']) for result in results]
+        worst = max(results, key=lambda result: abs(float(result['drags_by'])))
+        lines.append([name, f'{mean(moves):.2f} ({min(moves):.2f}–{max(moves):.2f})',
+                      f'{worst["drags"]} {float(worst["drags_by"]):.2f}',
+                      f'{mean(controls):.2f}', results[0]['holds']])
+    header = ['direction', 'moves its figure by (lowest–highest)', 'drags along most',
+              'control', 'holds']
+    return markdown(header, lines)
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
 def commands_table():
     lines = []
     for result in rows_of('measured'):
@@ -196,6 +218,7 @@ def all_tables():
         'balance': balance_table(),
         'pictures, quality': quality_table(),
         'pictures, attributes': attributes_table(),
+        'directions': directions_table(),
         'commands': commands_table()}
 
 

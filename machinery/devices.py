@@ -65,7 +65,7 @@ def to_device(D, G, device, images, z_size):
     images  (n, 3, s, s), real ones: D has to give (n, 1) for them, and G images of their size
     Raises ValueError where they do not.
     """
-    images = images[:2].float()
+    images = images[:2].float().cpu()
     z = torch.zeros(len(images), z_size)
     for memory_format in (torch.channels_last, torch.contiguous_format):
         trials = [_try(D, images, (len(images), 1), memory_format),
@@ -80,7 +80,7 @@ def to_device(D, G, device, images, z_size):
 
 def _try(network, example, wanted, memory_format):
     """Say what is wrong with the output of a copy of the network; '' if its shape is as wanted."""
-    trial = copy.deepcopy(network).to(memory_format=memory_format).eval()
+    trial = copy.deepcopy(network).to('cpu', memory_format=memory_format).eval()
     if example.ndim == 4:
         example = example.contiguous(memory_format=memory_format)
     try:

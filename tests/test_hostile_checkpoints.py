@@ -31,5 +31,5 @@ def test_checkpoint_that_unpacks_to_more_than_itself(notebook, folder):
     run_training(notebook, 1)
     with zipfile.ZipFile(LATEST, 'a', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('archive/data/999', bytes(50_000_000))
-    with pytest.raises(ValueError, match='a checksum or a size is wrong'):
+    with pytest.raises(ValueError, match='a size is wrong|unpacks to more than itself'):
         load_checkpoint()
