@@ -1,8 +1,8 @@
-"""What dcgan_faces.ipynb calls: presets, pictures, and the doors to the rooms in machinery/.
+"""What dcgan_faces.ipynb calls: presets, and the doors to the rooms in machinery/.
 
 Nothing here is needed to understand a GAN: the method is in the notebook, all of it. This file
-chooses how much to train, draws what came out, and passes on the names of the rooms behind it. What
-each room holds is said in machinery/__init__.py.
+chooses how much to train and passes on the names of the rooms behind it. What each room holds is
+said in machinery/__init__.py.
 """
 import ast
 import importlib
