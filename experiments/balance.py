@@ -91,7 +91,8 @@ def run(item, folder, balance, n_images):
 def distance_from_draw(loader):
     """Return the distance from 5,000 images as a loader draws them; 5,000 more give its floor."""
     drawn = list(loader.sampler)[:2 * N_JUDGED]
-    return helpers.FaceDistance(loader.dataset.images[drawn], helpers.choose_device(), N_JUDGED)
+    images = loader.dataset.images[drawn]            # in the order of the draw, hence no seed
+    return helpers.FaceDistance(images, helpers.choose_device(), N_JUDGED, seed=None)
 
 
 def summarise(finished):

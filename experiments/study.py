@@ -58,7 +58,8 @@ def get_loader(notebook, folder, batch_size, size):
 def face_distance(folder, size):
     """Return the distance from the last 5,000 images of a folder; made once a process."""
     loader = get_loader(common.notebook_definitions(), folder, 1, size)
-    return helpers.FaceDistance(loader.dataset.images, helpers.choose_device(), N_JUDGED)
+    # seed=None: the end of the folder, as study.csv was measured
+    return helpers.FaceDistance(loader.dataset.images, helpers.choose_device(), N_JUDGED, seed=None)
 
 
 def train(notebook, config, loader, seed, n_images, distance=None, distance_every=1):

@@ -71,21 +71,23 @@ def film(samples, n_frames=18):
     return file.getvalue()
 
 
-def plot_losses(history):
+def plot_losses(history, objective='bce'):
     """Plot the figures of load_history(): each batch light, smoothed bold.
 
-    Dashed is the level at which D can only guess.
+    Dashed is the level at which D can only guess; for losses other than 'bce' there is none.
     """
     _, (losses, answers) = plt.subplots(1, 2, figsize=(WIDTH, 3.2), layout='constrained')
     _plot_smoothed(losses, history, 'd_loss', 'loss of D', D_COLOUR)
     _plot_smoothed(losses, history, 'g_loss', 'loss of G', G_COLOUR)
     _plot_smoothed(answers, history, 'd_real', 'D(x)', D_COLOUR)
     _plot_smoothed(answers, history, 'd_fake', 'D(G(z))', G_COLOUR)
-    _plot_level(losses, math.log(4), 'log 4: D guesses', D_COLOUR)
-    _plot_level(losses, math.log(2), 'log 2: D guesses', G_COLOUR)
+    if objective == 'bce':
+        _plot_level(losses, math.log(4), 'log 4: D guesses', D_COLOUR)
+        _plot_level(losses, math.log(2), 'log 2: D guesses', G_COLOUR)
     _plot_level(answers, 0.5, '1/2: D guesses', 'grey')
     both = np.concatenate([history['d_loss'], history['g_loss']])
-    losses.set_ylim(0, 1.1 * np.quantile(both[np.isfinite(both)], 0.995))
+    lowest, highest = np.quantile(both[np.isfinite(both)], (0.005, 0.995))
+    losses.set_ylim(min(0, 1.1 * lowest), max(0, 1.1 * highest))       # some objectives fall below 0
     answers.set_ylim(0, 1)
     if np.isnan(history['d_real']).all():
         answers.text(0.5, 0.7, 'this training kept no D(x), D(G(z))', ha='center',

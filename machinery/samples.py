@@ -29,7 +29,10 @@ def load_samples(path=SAMPLES):
     Nothing in the file is run: tensors, arrays and containers are built, and all else is refused.
     Raises FileNotFoundError where there is no such file, ValueError for one of anything else.
     """
-    data = Path(path).read_bytes()
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist: train for at least one epoch first')
+    data = path.read_bytes()
     try:
         epochs = pickles.Reader(len(data)).read(io.BytesIO(data))
         if len(epochs) > MOST_EPOCHS:

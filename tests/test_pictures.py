@@ -1,4 +1,5 @@
 """Pictures of a training that has little to show: words take their place."""
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -33,3 +34,16 @@ def test_interrupt_in_the_first_epoch_leaves_one_line(notebook, folder, capsys):
         with pytest.raises(FileNotFoundError, match='train .*first') as failure:
             later_cell()
         assert len(str(failure.value).splitlines()) == 1
+
+
+def test_losses_below_zero_are_in_the_picture():
+    """Wasserstein's losses are: the axis reaches down to them, and no level of BCE is drawn."""
+    losses = np.linspace(-3, -1, 200, dtype=np.float32)
+    history = dict(d_loss=losses, g_loss=losses, d_real=losses, d_fake=losses,
+                   per_epoch=np.array([100, 100]))
+    helpers.plot_losses(history, 'wasserstein')
+    axes = plt.gcf().axes[0]
+    lowest, highest = axes.get_ylim()
+    assert lowest < -2.9 and lowest < highest
+    assert not [line for line in axes.lines if 'guesses' in str(line.get_label())]
+    plt.close()
