@@ -87,7 +87,7 @@ def plot_losses(history, objective='bce'):
     _plot_level(answers, 0.5, '1/2: D guesses', 'grey')
     both = np.concatenate([history['d_loss'], history['g_loss']])
     lowest, highest = np.quantile(both[np.isfinite(both)], (0.005, 0.995))
-    losses.set_ylim(min(0, 1.1 * lowest), max(0, 1.1 * highest))       # some objectives fall below 0
+    losses.set_ylim(min(0, 1.1 * lowest), max(0, 1.1 * highest))     # some fall below 0
     answers.set_ylim(0, 1)
     if np.isnan(history['d_real']).all():
         answers.text(0.5, 0.7, 'this training kept no D(x), D(G(z))', ha='center',
