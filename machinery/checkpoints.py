@@ -12,6 +12,7 @@ train_samples.pkl             the contract's pickle: a grid of faces for each ep
 """
 import io
 import itertools
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,7 @@ class Checkpoints:
         self.pickle = epochs.GrowingPickle()
         self.kept = b''              # the run at the end of its last epoch: what latest.pt holds
         self.saved = 0               # the last epoch that is on disk
+        self.best = None             # the best epoch, where it is not on disk yet
         self.behind = False          # whether the disk has not taken a later one
 
     # ------------------------------------------------------------------------------ at the start
@@ -181,6 +183,8 @@ class Checkpoints:
         state |= self.progress.state()
         state |= dict(classes=identity.classes(self.parts), random_state=random_state())
         self.kept = epochs.to_bytes(state)
+        if self.progress.is_best():
+            self.best = self.kept
 
     def go_back(self):
         """Put the run back to where it was when it was kept."""
@@ -218,8 +222,9 @@ class Checkpoints:
         """
         epochs.write_missing(self.folder, self.progress.epochs)
         epochs.write(self.folder / 'latest.pt', self.kept, keep=self.folder / 'previous.pt')
-        if self.progress.is_best():
-            epochs.write(self.folder / 'best.pt', self.kept)
+        if self.best:                # also one of an earlier epoch that the disk did not take
+            epochs.write(self.folder / 'best.pt', self.best)
+            self.best = None
         self.pickle.write(self.progress.samples)
 
     def write_figures(self):
@@ -283,10 +288,29 @@ def _read_first_whole(folder, names):
 def _read(path):
     """Read one checkpoint, of this version or an earlier one."""
     state = epochs.read(path)
-    missing = {'config', *COUNTERS} - set(state)
+    missing = {'config', 'random_state', *COUNTERS} - set(state)
     if missing:
         raise KeyError(f'no {", ".join(sorted(missing))} in it')
+    _check(state)
     return state
+
+
+def _check(state):
+    """Raise ValueError for values that no run can have: the file counts as damaged then."""
+    for name in ('config', 'random_state'):
+        if not isinstance(state[name], dict):
+            raise ValueError(f'{name} is no dict')
+    if not isinstance(state.get('classes', {}), dict):
+        raise ValueError('classes is no dict')
+    for name in ('epoch', 'n_steps', 'images_seen'):
+        if not isinstance(state[name], int) or not 0 <= state[name] < 2 ** 40:
+            raise ValueError(f'{name} is {state[name]!r:.50}')
+    if not 0 < state['epoch'] <= samples.MOST_EPOCHS:
+        raise ValueError(f'epoch is {state["epoch"]}')
+    if not isinstance(state['seconds'], float) or not 0 <= state['seconds'] < math.inf:
+        raise ValueError(f'seconds is {state["seconds"]!r:.50}')
+    if not torch.is_tensor(state['fixed_z']) or state['fixed_z'].ndim != 2:
+        raise ValueError('fixed_z is no noise')
 
 
 def load_history(folder=CHECKPOINTS):

@@ -36,7 +36,7 @@ def unlike(parts, state):
     """Return which parts the state of a checkpoint was not made by: a list of words.
 
     parts  dict of networks and optimizers
-    state  dict that has a state_dict() for each of them, and the classes of the optimizers
+    state  dict that has a state_dict() for each of them, and their classes
     """
     changed = []
     for name, part in parts.items():
@@ -48,9 +48,8 @@ def unlike(parts, state):
 
 
 def classes(parts):
-    """Return the class of each optimizer among parts, by name."""
-    return {name: type(part).__name__ for name, part in parts.items()
-            if hasattr(part, 'param_groups')}
+    """Return the name of the class of each network and optimizer among parts."""
+    return {name: type(part).__name__ for name, part in parts.items()}
 
 
 def _outline(state):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from machinery import files
+from machinery import checkpoints, files
 from machinery.checkpoints import load_checkpoint
 from machinery.samples import load_samples, save_samples
 from tests.tools import damage, expect_same_run, run_training
@@ -182,3 +182,38 @@ def test_power_cut_between_two_renames(notebook, folder, tmp_path_factory, monke
         shutil.rmtree(CHECKPOINTS)
         shutil.copytree(start, '.', dirs_exist_ok=True)
     assert n_renames > 4
+
+
+def altered(changes):
+    """Write other values into the latest checkpoint."""
+    state = files.load_safely(CHECKPOINTS / 'latest.pt')
+    state.update(changes)
+    torch.save(state, CHECKPOINTS / 'latest.pt')
+
+
+@pytest.mark.parametrize('changes', [
+    dict(epoch=10 ** 7), dict(epoch=-1), dict(epoch='2'), dict(n_steps=-5), dict(seconds='x'),
+    dict(fixed_z=torch.zeros(16)), dict(random_state=5), dict(config=[1]), dict(classes=[1])],
+    ids=str)
+def test_impossible_values_are_damage(notebook, folder, capsys, changes):
+    """A checkpoint with values that no run can have makes way for the one before it, at once."""
+    whole = run_training(notebook, 3)
+    run_training(notebook, 2)
+    altered(changes)
+    capsys.readouterr()
+    expect_same_run(whole, run_training(notebook, 3, resume=True))
+    assert 'latest.pt is damaged' in capsys.readouterr().out
+
+
+def test_best_epoch_that_the_disk_did_not_take_is_written_later(notebook, folder, monkeypatch):
+    """Epoch 2 of 3 is the best, and its save fails: best.pt is epoch 2's in the end."""
+    write, distances = checkpoints.Checkpoints._write, iter([3.0, 1.0, 2.0])
+
+    def full_in_epoch_2(self):
+        if self.progress.epoch == 2:
+            raise OSError(28, 'No space left on device')
+        write(self)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, '_write', full_in_epoch_2)
+    run_training(notebook, 3, distance=lambda images: next(distances))
+    assert epoch_of('best.pt') == 2

@@ -146,6 +146,19 @@ def test_edited_code_is_another_run(notebook, folder, capsys):
     expect_same_run(whole, run_training(notebook, 2, resume=True))
 
 
+def test_network_of_another_name_is_another_run(notebook, folder, capsys):
+    """A class of another name is told apart, though the shapes are the same."""
+    run_training(notebook, 1)
+
+    class Faint(notebook.Generator):
+        def forward(self, z):
+            return super().forward(z) * 0.1
+
+    notebook.Generator = Faint
+    run_training(notebook, 1, resume=True)
+    assert 'it differs in the class of G' in resumed(capsys)
+
+
 CELL = '''
     import torch
     from torch import nn
