@@ -159,7 +159,8 @@ class Checkpoints:
         epochs.write_missing(self.folder, self.progress.epochs)
         if self.progress.is_best():
             self.keep()
-            epochs.write(self.folder / 'best.pt', self.kept)
+            self.best = self.kept
+            self._write_best()
         self.pickle.write(self.progress.samples)
 
     def join(self):
@@ -183,8 +184,6 @@ class Checkpoints:
         state |= self.progress.state()
         state |= dict(classes=identity.classes(self.parts), random_state=random_state())
         self.kept = epochs.to_bytes(state)
-        if self.progress.is_best():
-            self.best = self.kept
 
     def go_back(self):
         """Put the run back to where it was when it was kept."""
@@ -203,6 +202,8 @@ class Checkpoints:
 
         Raises RuntimeError where the folder has become that of another run.
         """
+        if self.progress.is_best():
+            self.best = self.kept
         try:
             self.lock.take()
             self._write()
@@ -222,10 +223,14 @@ class Checkpoints:
         """
         epochs.write_missing(self.folder, self.progress.epochs)
         epochs.write(self.folder / 'latest.pt', self.kept, keep=self.folder / 'previous.pt')
-        if self.best:                # also one of an earlier epoch that the disk did not take
+        self._write_best()
+        self.pickle.write(self.progress.samples)
+
+    def _write_best(self):
+        """Write best.pt, also that of an earlier epoch, where the disk has not taken it yet."""
+        if self.best:
             epochs.write(self.folder / 'best.pt', self.best)
             self.best = None
-        self.pickle.write(self.progress.samples)
 
     def write_figures(self):
         """Write losses.npz: the figures of all epochs that are on disk."""

@@ -3,6 +3,8 @@ import collections
 
 import torch
 
+from .seeds import random_state, set_random_state
+
 # A replay agrees with the plain step if its figures differ by this much at most,
 FIGURES_TOLERANCE = 0.05
 # and its weights by this share of what the step changed. Adam divides by the size of a gradient, so
@@ -90,12 +92,12 @@ class Replayed:
         """
         tensors = self._network_tensors() + self._optimizer_tensors()
         before = [value.clone() for value in tensors]
-        random_before = _random_state(real.device)
+        random_before = random_state()
 
         def put_back():
             for value, kept in zip(tensors, before, strict=True):
                 value.copy_(kept)
-            _set_random_state(real.device, random_before)
+            set_random_state(random_before)
 
         start = self._weights()
         plain_figures = self.recorder.warm_up(self.step, real, z, options)
@@ -123,19 +125,6 @@ def _difference(figures, plain_figures, weights, plain, start):
         return (f'weights differ by {share:.3g} of what the step changes, '
                 f'{WEIGHTS_TOLERANCE} is allowed')
     return ''
-
-
-def _random_state(device):
-    if device.type == 'cuda':
-        return torch.cuda.get_rng_state(device)
-    return torch.get_rng_state()
-
-
-def _set_random_state(device, state):
-    if device.type == 'cuda':
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
 
 
 class CudaGraphs:

@@ -59,8 +59,8 @@ def test_every_save_costs_the_same(folder):
 # ----------------------------------------------------------------------------------- the pickle
 
 
-def test_growing_pickle_is_one_list(notebook, folder):
-    """Plain pickle, and our reader, find one list of grids after every epoch, also resumed ones."""
+def watched_pickle(notebook):
+    """Return a list that gets the length of the pickle, by both readers, at each picture."""
     generate, lengths = notebook.generate, []
 
     def counting(G, z):
@@ -71,6 +71,12 @@ def test_growing_pickle_is_one_list(notebook, folder):
         return generate(G, z)
 
     notebook.generate = counting
+    return lengths
+
+
+def test_growing_pickle_is_one_list(notebook, folder):
+    """Plain pickle, and our reader, find one list of grids after every epoch, also resumed ones."""
+    lengths = watched_pickle(notebook)
     run_training(notebook, 3)
     run = run_training(notebook, 6, resume=True)
     assert lengths == [1, 2, 3, 4, 5]
@@ -95,16 +101,7 @@ def test_pickle_cut_off_while_it_grows(notebook, folder, monkeypatch, after):
         fsync(number)
 
     monkeypatch.setattr(os, 'fsync', failing)
-    generate, lengths = notebook.generate, []
-
-    def counting(G, z):
-        if SAMPLES.exists():
-            with open(SAMPLES, 'rb') as file:
-                lengths.append(len(pickle.load(file)))
-            assert len(load_samples()) == lengths[-1]
-        return generate(G, z)
-
-    notebook.generate = counting
+    lengths = watched_pickle(notebook)
     expect_same_run(whole, run_training(notebook, 4))
     assert all(0 <= number - length <= 1 for number, length in enumerate(lengths, 4 - len(lengths)))
 
