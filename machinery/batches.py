@@ -18,9 +18,14 @@ class ImageDataset(Dataset):
     files    the path of each image below folder; empty where they come from no files
     folder   the folder of the files, or None
     may_be_mirrored   whether the mirror image of one of them belongs to the same crowd
+    held_out          uint8 (M, 3, s, s), images of the same crowd that are not among them
     """
 
-    def __init__(self, images, labels=None, source='', files=(), folder=None, may_be_mirrored=True):
+    FEWEST_HELD_OUT = 20
+    MOST_HELD_OUT = 5_000
+
+    def __init__(self, images, labels=None, source='', files=(), folder=None, may_be_mirrored=True,
+                 held_out=None):
         if labels is None:
             labels = torch.zeros(len(images), dtype=torch.int64)
         self.images = images
@@ -29,6 +34,26 @@ class ImageDataset(Dataset):
         self.files = files
         self.folder = folder
         self.may_be_mirrored = may_be_mirrored
+        self.held_out = images[:0] if held_out is None else held_out
+
+    def hold_out(self, share):
+        """Return a data set without a share of the images; they are its .held_out, to judge by.
+
+        They are drawn at random, the same ones each time, and at most 5,000. Where they would be
+        fewer than 20, too few to judge by, none is held out, and the data set itself is returned.
+        share  from 0 to 1/2; raises ValueError for another one
+        """
+        if not 0 <= share <= 0.5:
+            raise ValueError(f'hold_out: found {share}, expected a share from 0 to 0.5')
+        n_held_out = min(round(share * len(self)), self.MOST_HELD_OUT)
+        if n_held_out < self.FEWEST_HELD_OUT:
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        chosen = order[:n_held_out].sort().values
+        others = order[n_held_out:].sort().values
+        files = [self.files[index] for index in others] if self.files else ()
+        return ImageDataset(self.images[others], self.labels[others], self.source, files,
+                            self.folder, self.may_be_mirrored, held_out=self.images[chosen])
 
     @cached_property
     def checksum(self):

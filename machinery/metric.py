@@ -22,19 +22,22 @@ class FaceDistance:
     The distance between two normal distributions, as in FID (Heusel et al., arXiv:1706.08500), over
     the features of FaceEncoder instead of Inception's; hence NOT comparable to any FID.
 
-    images    real ones, uint8 (N, 3, s, s). n of them are the reference, .real; n others, .others,
-              give .floor, the distance between real faces and real faces
-    n         size of the reference; at most half of the images
+    images    real ones, uint8 (N, 3, s, s), that the training sees
+    n         size of the reference, .real; others, .others, give .floor, the distance between real
+              faces and real faces
     n_judged  how many images give the floor (None: n). The fewer images are judged, the larger the
               distance of the very same crowd, so let it be as many as will be judged later
-    seed      draws the reference from all images, since folders may sort them by kind. None: it is
-              the last n, and the others are those before them
+    held_out  real ones that the training does not see, uint8 (M, 3, s, s): the reference is n of
+              them, and the others are of images. Without any, both are of images, at most a half
+              each, and a generator that repeats training faces comes off too well
+    seed      draws from images, since folders may sort them by kind. None: the reference is the
+              last n, and the others are those before them
 
     Where the encoder's file cannot be read, nothing is measured: str() says why, and the distance
     counts as false, so that a run leaves it out.
     """
 
-    def __init__(self, images, device='cpu', n=5000, n_judged=None, seed=0):
+    def __init__(self, images, device='cpu', n=5000, n_judged=None, seed=0, held_out=()):
         if len(images) < FEW:
             print(f'{len(images)} images are too few to judge others by: '
                   f'distances will mean little')
@@ -42,9 +45,15 @@ class FaceDistance:
         order = torch.arange(len(images))
         if seed is not None:
             order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        self.n = min(n, len(images) // 2)
-        self.real = images[order[-self.n:]]
-        self.others = images[order[-2 * self.n:-self.n]]
+        self.are_held_out = len(held_out) > 0
+        if self.are_held_out:
+            self.real = held_out[:n]
+            self.others = images[order[-n:]]
+        else:
+            n = min(n, len(images) // 2)
+            self.real = images[order[-n:]]
+            self.others = images[order[-2 * n:-n]]
+        self.n = len(self.real)
         self.encoder = None
         self.floor = math.nan
         try:
@@ -61,7 +70,8 @@ class FaceDistance:
     def __str__(self):
         if not self:
             return f'No distance to real faces will be measured: {self.why_not}'
-        return (f'Fréchet face distance to {self.n:,} real faces; '
+        kind = 'that training does not see' if self.are_held_out else 'of the training'
+        return (f'Fréchet face distance to {self.n:,} real faces {kind}; '
                 f'floor, from other real faces: {self.floor:.2f}')
 
     def __call__(self, images):

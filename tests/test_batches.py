@@ -69,6 +69,37 @@ def test_device_loader_from_pinned_memory(monkeypatch):
     test_device_loader_gives_the_batches_of_the_loader('cuda', False)
 
 
+def test_images_that_are_held_out():
+    """None is lost, none is on both sides; files and labels go with their images; drawn anew."""
+    images = torch.arange(300, dtype=torch.int32)[:, None, None, None].expand(-1, 3, 2, 2)
+    names = [f'{number}.jpg' for number in range(300)]
+    everything = ImageDataset(images, torch.arange(300), 'faces/', names, may_be_mirrored=False)
+    faces = everything.hold_out(0.1)
+    numbers, held_out = faces.images[:, 0, 0, 0].tolist(), faces.held_out[:, 0, 0, 0].tolist()
+    assert len(held_out) == 30 and len(faces) == 270
+    assert sorted(numbers + held_out) == list(range(300))
+    assert faces.labels.tolist() == numbers
+    assert faces.files == [f'{number}.jpg' for number in numbers]
+    assert (faces.source, faces.may_be_mirrored) == ('faces/', False)
+    assert held_out[:3] != [0, 1, 2] and held_out[-1] > 250       # from everywhere, not one end
+    torch.manual_seed(1)                                          # not that of the run
+    assert torch.equal(everything.hold_out(0.1).held_out, faces.held_out)
+    assert faces.checksum != everything.checksum
+
+
+def test_too_few_and_too_many_to_hold_out(monkeypatch):
+    """Fewer than 20 judge nobody, so that all are learnt from; more than 5,000 are not needed."""
+    few = ImageDataset(drawn_faces(64, 32))
+    assert few.hold_out(0.1) is few and len(few.held_out) == 0
+    assert len(few.hold_out(0.5).held_out) == 32
+    assert few.hold_out(0) is few
+    monkeypatch.setattr(ImageDataset, 'MOST_HELD_OUT', 25)
+    assert len(few.hold_out(0.5)) == 39
+    for share in (-0.1, 0.6):
+        with pytest.raises(ValueError, match='hold_out: found .*, expected a share'):
+            few.hold_out(share)
+
+
 def test_checksum_tells_images_apart():
     """It is that of the bytes of the images, whatever they are called, and is computed once."""
     images = drawn_faces(5, 32)

@@ -48,6 +48,23 @@ def test_without_a_seed_the_reference_is_the_end(crowd):
     assert torch.equal(distance.others, crowd[-300:-150])
 
 
+def test_held_out_faces_judge(crowd):
+    """They are the reference, whole; the training faces give the floor, so a copy of them has it.
+
+    Where the reference is a part of the training faces, copies come off better than other faces.
+    """
+    images, held_out = crowd[:400], crowd[400:600]
+    distance = FaceDistance(images, n=500, n_judged=150, held_out=held_out)
+    assert torch.equal(distance.real, held_out) and distance.n == 200
+    assert abs(distance(held_out)) < 1e-3
+    copies = distance(images[:150])
+    assert distance.floor / 2 < copies < 2 * distance.floor
+    assert 'training does not see' in str(distance)
+    assert 'of the training' in str(FaceDistance(images, n=100))
+    nearer = FaceDistance(images, n=150)
+    assert nearer(nearer.real) < nearer.floor / 10
+
+
 @pytest.mark.parametrize('n_images', [1, 3, 20])
 def test_distance_to_a_handful_of_images(crowd, n_images, capsys):
     """One single image must not stop the notebook: figures come, with a word on their worth."""
