@@ -84,13 +84,8 @@ def choose_preset(presets):
     for key, text in changes:
         if key not in preset:
             continue
-        value = _plain_value(text)
-        if isinstance(value, str):
-            raise ValueError(f'DCGAN_PRESET: found {key}={text}, expected a change like '
-                             f'n_epochs=25')
-        if value is not None:                    # max_images: all of them
-            check_whole(**{key: value})
-        preset[key] = value
+        everything = key == 'max_images' and text == 'None'
+        preset[key] = None if everything else _value_like(preset[key], key, text)
     if os.environ.get('RANK', '0') == '0':       # torchrun's processes have not met yet
         wish = os.environ.get('DCGAN_PRESET', '').strip() or name
         print(f'Preset {wish!r} on {device_name()}')

@@ -52,8 +52,18 @@ def test_configuration_is_the_parameters_cell(notebook):
             assert '#' in text, f'no reason given: {text}'
             names += [leaf.id for target in node.targets for leaf in ast.walk(target)
                       if isinstance(leaf, ast.Name)]
-    assert sorted(names) == sorted([*notebook.PARAMETERS, 'preset', 'PRESETS'])
+    constants = 'PRESETS', 'OURS', 'PAPERS', 'SMALL', 'LARGE', 'SMOKE'
+    assert sorted(names) == sorted([*notebook.PARAMETERS, 'preset', *constants])
     assert len(set(names)) == len(names)
+
+
+def test_classic_is_the_papers_recipe(notebook):
+    """One word gives the recipe of the paper and the public solutions, and all of quick's size."""
+    classic, quick = notebook.PRESETS['classic'], notebook.PRESETS['quick']
+    recipe = dict(batch_size=128, lr=2e-4, beta1=0.5, penalty=0, flip=False, ema_decay=0,
+                  lr_decay=False)
+    assert {name: classic[name] for name in recipe} == recipe
+    assert {name for name in quick if quick[name] != classic[name]} == set(recipe)
 
 
 # ------------------------------------------------------------------------------ the committed state
