@@ -62,12 +62,8 @@ def face_distance(folder, size):
     return helpers.FaceDistance(loader.dataset.images, helpers.choose_device(), N_JUDGED, seed=None)
 
 
-def train(notebook, config, loader, seed, n_images, distance=None, distance_every=1):
-    """Build and train as the notebook does, in the current folder.
-
-    distance  a function that is asked every so many epochs; None: no distance is measured
-    Returns (G with its averaged weights, images seen); None for G where numbers went bad.
-    """
+def build(notebook, config, loader, seed):
+    """Build networks and optimizers as the notebook does, for its train; return (D, G)."""
     torch.manual_seed(seed)
     device = helpers.choose_device()
     D, G = notebook.build_network(config['conv_dim'], config['conv_dim'], config['z_size'],
@@ -77,13 +73,23 @@ def train(notebook, config, loader, seed, n_images, distance=None, distance_ever
     d_optimizer, g_optimizer = notebook.make_optimizers(D, G, config['lr'], config['beta1'])
     vars(notebook).update(celeba_train_loader=loader, z_size=config['z_size'],
                           d_optimizer=d_optimizer, g_optimizer=g_optimizer)
+    return D, G
+
+
+def train(notebook, config, loader, seed, n_images, distance=None, distance_every=1):
+    """Build and train as the notebook does, in the current folder.
+
+    distance  a function that is asked every so many epochs; None: no distance is measured
+    Returns (G with its averaged weights, images seen); None for G where numbers went bad.
+    """
+    D, G = build(notebook, config, loader, seed)
     n_epochs = max(1, round(config['budgets'] * n_images / len(loader.dataset)))
     chosen = {name: config[name] for name in TRAINING} | dict(distance_every=distance_every)
     went_bad = False
     try:
         notebook.train(D, G, n_epochs, print_every=10 ** 9,
-                       loader=helpers.DeviceLoader(loader, device), distance=distance,
-                       config=chosen)
+                       loader=helpers.DeviceLoader(loader, helpers.choose_device()),
+                       distance=distance, config=chosen)
     except FloatingPointError:
         went_bad = True
     saved = dict(epoch=0, images_seen=0)

@@ -1,0 +1,259 @@
+"""Measure how many seconds of training a recipe needs to a distance from real faces.
+
+    python -m experiments.race --folder FOLDER     train what is not in assets/race.csv yet
+    python -m experiments.race --figure            only the table of times and the figure
+
+Each recipe is trained anew for each length (a number of images), since its learning rates fall
+towards the end: a short run is not the beginning of a long one. Then 5,000 faces of the average are
+held against real ones that the training did not see. Seconds are those of the passes over the
+images, data from memory; building, measuring and saving are left out. On one thread of a CPU they
+are processor time, which other work on the machine hardly changes; else they are time on the clock.
+
+race_times.csv says for each recipe and distance how long the shortest run takes that gets there.
+One run at a time, on one thread unless --threads says otherwise. Ctrl-C keeps finished runs.
+"""
+import itertools
+import os
+import statistics
+import sys
+import time
+
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+import helpers
+from experiments import common, study
+from experiments.study_settings import BASE, RECIPE
+
+EARLIER = BASE | RECIPE
+RECIPES = {
+    'public': BASE,
+    'earlier': EARLIER,                              # ours until now
+    'ours': EARLIER | dict(batch_size=8, lr=1e-3, penalty=0.01),
+}
+LENGTHS = (5_120, 10_240, 20_480, 40_960, 89_600)      # whole batches of 128 in each pass
+TARGETS = (20, 10, 5, 3, 2, 1)
+PASSES = 10                  # in which the images of a run are shown; rates fall from pass to pass
+HOLD_OUT = 0.1
+N_JUDGED = 5_000
+COLUMNS = ('recipe', 'image_size', 'conv_dim', 'batch', 'lr', 'penalty', 'images_seen', 'seed',
+           'seconds', 'ffd', 'floor', 'n_judged', 'n_held_out', 'data', 'device', 'torch',
+           'command')
+KEY = ('recipe', 'image_size', 'batch', 'lr', 'penalty', 'images_seen', 'seed', 'device')
+TIMES = ('recipe', 'image_size', 'distance', 'seconds', 'lowest', 'highest', 'seeds_there', 'seeds',
+         'device', 'torch', 'command')
+
+
+class Portions(Sampler):
+    """All images in random order, a portion of them in each pass; when all are shown, anew."""
+
+    def __init__(self, n_images, portion):
+        self.n_images = n_images
+        self.portion = portion
+        self.order = []
+
+    def __len__(self):
+        return self.portion
+
+    def __iter__(self):
+        while len(self.order) < self.portion:
+            self.order += torch.randperm(self.n_images).tolist()
+        chosen, self.order = self.order[:self.portion], self.order[self.portion:]
+        yield from chosen
+
+
+class Stopwatch:
+    """A loader that keeps the time of its passes, with all that is done to the batches."""
+
+    def __init__(self, loader):
+        self.loader = loader
+        on_one_thread = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+        self.clock = time.process_time if on_one_thread else time.perf_counter
+        self.seconds = 0.0
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        started = self.clock()
+        yield from self.loader
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds += self.clock() - started
+
+
+class Race:
+    """The faces, and the runs on them.
+
+    faces  an ImageDataset with held-out faces
+    """
+
+    def __init__(self, notebook, faces):
+        self.notebook = notebook
+        self.faces = faces
+        self.distance = helpers.FaceDistance(faces.images, helpers.choose_device(),
+                                             n_judged=N_JUDGED, held_out=faces.held_out)
+
+    def run(self, name, n_images, seed):
+        """Train a recipe on so many images, and measure it: a row for the csv."""
+        config = RECIPES[name] | dict(img_size=self.faces.images.shape[-1])
+        portion = n_images // PASSES
+        sampler = Portions(len(self.faces), portion)
+        loader = DataLoader(self.faces, config['batch_size'], sampler=sampler,
+                            collate_fn=self.faces.collate)
+        with common.silence(), common.scratch_folder():
+            G, seen, seconds = train(self.notebook, config, loader, seed)
+        z = torch.randn(N_JUDGED, config['z_size'], generator=torch.Generator().manual_seed(seed))
+        ffd = self.distance(self.notebook.generate(G, z))
+        line = common.command('race', '--folder', 'FOLDER', '--recipes', name, '--lengths',
+                              n_images, '--seeds', seed)
+        return dict(recipe=name, image_size=config['img_size'], conv_dim=config['conv_dim'],
+                    batch=config['batch_size'], lr=config['lr'], penalty=config['penalty'],
+                    images_seen=seen, seed=seed, seconds=f'{seconds:.2f}', ffd=f'{ffd:.4f}',
+                    floor=f'{self.distance.floor:.4f}', n_judged=N_JUDGED,
+                    n_held_out=len(self.faces.held_out), data=self.faces.source,
+                    **common.provenance(line))
+
+
+def train(notebook, config, loader, seed):
+    """Train in the current folder; return (G with its averaged weights, images seen, seconds)."""
+    D, G = study.build(notebook, config, loader, seed)
+    chosen = {name: config[name] for name in study.TRAINING}
+    timed = Stopwatch(helpers.DeviceLoader(loader, helpers.choose_device()))
+    notebook.train(D, G, PASSES, print_every=10 ** 9, config=chosen, loader=timed)
+    saved = helpers.load_checkpoint()
+    if saved['epoch'] < PASSES:
+        study.stop_after_interrupt()
+    G.load_state_dict(saved['G_average'])
+    return G, saved['images_seen'], timed.seconds
+
+
+# -------------------------------------------------------------------------------- times, the figure
+
+
+def times(rows):
+    """Return rows for race_times.csv: the seconds to each distance, over seeds.
+
+    For each seed it is the quickest run that comes at least as near. Where some seed never gets
+    there, 'seeds_there' says how many did, and there are no seconds.
+    """
+    found = []
+    by_recipe = itertools.groupby(sorted(rows, key=recipe_of), recipe_of)
+    for (name, size, device), group in by_recipe:
+        group = list(group)
+        seeds = {row['seed'] for row in group}
+        for target in TARGETS:
+            best = [fastest for seed in seeds if (fastest := quickest(group, seed, target))]
+            row = dict(recipe=name, image_size=size, distance=target, seeds_there=len(best),
+                       seeds=len(seeds), device=device, torch=group[0]['torch'],
+                       command=common.command('race', '--figure'))
+            if len(best) == len(seeds):
+                row |= dict(seconds=f'{statistics.median(best):.1f}', lowest=f'{min(best):.1f}',
+                            highest=f'{max(best):.1f}')
+            found.append(row)
+    return found
+
+
+def recipe_of(row):
+    return row['recipe'], row['image_size'], row['device']
+
+
+def quickest(rows, seed, target):
+    """Return the seconds of the quickest run of a seed that comes within a distance; else None."""
+    there = [float(row['seconds']) for row in rows
+             if row['seed'] == seed and float(row['ffd']) <= target]
+    return min(there, default=None)
+
+
+def draw(folder, rows, size):
+    """Draw race-SIZE.png: the distance against seconds and against images, a line a recipe."""
+    rows = [row for row in rows if row['image_size'] == size]
+    _, panels = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout='constrained')
+    for axes, column, label in zip(panels, ('seconds', 'images_seen'),
+                                   ('seconds of training', 'images seen'), strict=True):
+        for number, name in enumerate(RECIPES):
+            mine = [row for row in rows if row['recipe'] == name]
+            x = [float(row[column]) for row in mine]
+            y = [float(row['ffd']) for row in mine]
+            axes.plot(x, y, 'o', color=f'C{number}', markersize=4, alpha=0.6)
+            lengths = sorted({int(row['images_seen']) for row in mine})
+            middle = [(median_at(mine, column, n), median_at(mine, 'ffd', n)) for n in lengths]
+            if middle:
+                axes.plot(*zip(*middle, strict=True), color=f'C{number}', label=name)
+        axes.axhline(float(rows[0]['floor']), color='black', linestyle='--', linewidth=0.8)
+        axes.set(xscale='log', yscale='log', xlabel=label)
+        axes.yaxis.set_major_formatter('{x:g}')
+        axes.grid(alpha=0.2)
+    panels[0].set_ylabel('Fréchet face distance')
+    panels[0].legend()
+    plt.savefig(folder / f'race-{size}.png', dpi=80)
+    plt.close()
+
+
+def median_at(rows, column, n_images):
+    """Return the median of a column over the seeds of one length."""
+    return statistics.median(float(row[column]) for row in rows
+                             if int(row['images_seen']) == n_images)
+
+
+# ---------------------------------------------------------------------------------------- many runs
+
+
+def race(table, folder, size, names, lengths, seeds):
+    """Make the runs that the table does not hold yet; short ones first."""
+    notebook = common.notebook_definitions()
+    if folder is None:
+        loader = notebook.get_dataloader(1, size, dataset='drawn', max_images=400,
+                                         hold_out=HOLD_OUT)
+    else:
+        loader = notebook.get_dataloader(1, size, folder, hold_out=HOLD_OUT)
+    contest = Race(notebook, loader.dataset)
+    done = {table.key_of(row) for row in table.read()}
+    for n_images, seed, name in itertools.product(lengths, seeds, names):
+        config = RECIPES[name]
+        planned = dict(recipe=name, image_size=size, batch=config['batch_size'], lr=config['lr'],
+                       penalty=config['penalty'], images_seen=n_images, seed=seed,
+                       device=helpers.device_name())
+        if table.key_of(planned) in done:
+            continue
+        row = contest.run(name, n_images, seed)
+        table.merge([row])
+        print(f'{name:8} {n_images:7,} images, seed {seed}: {row["ffd"]:>8} '
+              f'after {row["seconds"]:>7} s', flush=True)
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('--folder', type=common.existing_folder, help='of the faces')
+    parser.add_argument('--drawn', action='store_true', help='drawn faces instead: to rehearse')
+    parser.add_argument('--size', type=int, default=32, help='pixels a side (default 32)')
+    parser.add_argument('--recipes', nargs='+', default=list(RECIPES), choices=RECIPES)
+    parser.add_argument('--lengths', type=int, nargs='+', default=LENGTHS, help='images a run')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
+    parser.add_argument('--threads', type=int, default=1, help='(default 1)')
+    parser.add_argument('--figure', action='store_true', help='no runs')
+    options = parser.parse_args(arguments)
+    if not (options.folder or options.drawn or options.figure):
+        parser.error('--folder is missing: where are the faces?')
+    torch.set_num_threads(options.threads)
+    os.environ.pop('DCGAN_DATA', None)               # --folder has the say
+    table = common.Table(options.into / 'race.csv', COLUMNS, KEY)
+    if not options.figure:
+        with common.scratch_folder():
+            race(table, options.folder, options.size, options.recipes, options.lengths,
+                 options.seeds)
+    rows = table.read()
+    if not rows:
+        sys.exit(f'{table.path.name}: no finished run')
+    common.Table(options.into / 'race_times.csv', TIMES,
+                 ('recipe', 'image_size', 'distance', 'device')).write(times(rows))
+    for size in {row['image_size'] for row in rows}:
+        draw(options.into, rows, size)
+
+
+if __name__ == '__main__':
+    main()
