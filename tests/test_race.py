@@ -1,0 +1,75 @@
+"""The race of recipes: whole passes, fair clocks, and a table that hides no seed."""
+import math
+
+import pytest
+import torch
+
+from experiments import common, race
+
+
+def test_portions_show_every_image_before_any_comes_again():
+    """Three passes of four images out of six: the first six that come are all of them."""
+    torch.manual_seed(0)
+    portions = race.Portions(6, 4)
+    passes = [list(portions) for _ in range(3)]
+    assert [len(each) for each in passes] == [4, 4, 4] == [len(portions)] * 3
+    shown = sum(passes, [])
+    assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))
+    assert shown[:6] != shown[6:]
+
+
+def test_stopwatch_counts_the_passes_alone(monkeypatch):
+    """What is done to a batch counts; what happens between two passes does not."""
+    now = iter([10.0, 13.0, 50.0, 54.0])
+    timed = race.Stopwatch(['a batch', 'another'])
+    timed.clock = lambda: next(now)
+    assert list(timed) == list(timed) == ['a batch', 'another']
+    assert timed.seconds == 3 + 4
+    assert len(timed) == 2
+
+
+def rows_of(recipe, **runs):
+    """Rows of race.csv: runs are lists of (seconds, distance), one a seed."""
+    return [dict(recipe=recipe, image_size=32, device='CPU', torch='2', seed=seed, seconds=seconds,
+                 ffd=ffd) for seed, pairs in runs.items() for seconds, ffd in pairs]
+
+
+def test_times_to_a_distance():
+    """The quickest run of each seed that gets there; no figure unless all seeds do."""
+    rows = rows_of('ours', a=[(1, 12.0), (5, 4.0), (4, 4.5)], b=[(2, 9.0), (9, 2.5)],
+                   c=[(3, 5.0), (8, math.inf)])
+    by_target = {row['distance']: row for row in race.times(rows)}
+    assert list(by_target) == list(race.TARGETS)
+    assert by_target[5] == dict(recipe='ours', image_size=32, distance=5, seeds_there=3, seeds=3,
+                                seconds='4.0', lowest='3.0', highest='9.0', device='CPU', torch='2',
+                                command='python -m experiments.race --figure')
+    assert by_target[3]['seeds_there'] == 1 and 'seconds' not in by_target[3]
+    assert by_target[1]['seeds_there'] == 0
+
+
+def test_recipes_are_those_of_the_notebook(notebook):
+    """'ours' is what the notebook trains by, and 'public' what its preset classic does."""
+    for name, preset in (('ours', 'quick'), ('public', 'classic')):
+        wanted = dict(notebook.PRESETS[preset])
+        for shared in ('n_epochs', 'max_images', 'distance_every', 'img_size'):
+            del wanted[shared]
+        assert {key: race.RECIPES[name][key] for key in wanted} == wanted, name
+
+
+def test_race_runs_once_and_draws(tmp_path, monkeypatch):
+    """Rows, times and figure come; a second call finds all runs made; a table has its whence."""
+    options = ['--drawn', '--lengths', '1280', '--seeds', '0', '--recipes', 'ours', '--into',
+               str(tmp_path)]
+    monkeypatch.setattr(race, 'N_JUDGED', 100)
+    monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
+    monkeypatch.setenv('DCGAN_DATA', '')
+    race.main(options)
+    row, = common.Table(tmp_path / 'race.csv', race.COLUMNS, race.KEY).read()
+    assert (row['images_seen'], row['n_held_out'], row['batch']) == ('1280', '40', '8')
+    assert float(row['ffd']) > float(row['floor']) and float(row['seconds']) > 0
+    assert (tmp_path / 'race-32.png').stat().st_size > 10_000
+    monkeypatch.setattr(race.Race, 'run', None)          # a run would fail
+    race.main(options)
+    assert len(common.read_csv(tmp_path / 'race_times.csv')[1]) == len(race.TARGETS)
+    with pytest.raises(SystemExit):
+        race.main(['--into', str(tmp_path)])
