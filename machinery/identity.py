@@ -40,7 +40,8 @@ def unlike(parts, state):
     """Return which parts the state of a checkpoint was not made by: a list of words.
 
     parts  dict of networks and optimizers
-    state  dict that has a state_dict() for each of them, and their classes
+    state  dict that has a state_dict() for each of them, their classes, and whether the run was
+           rescued: then its learning rates have been lowered on the way
     """
     changed = []
     for name, part in parts.items():
@@ -48,7 +49,16 @@ def unlike(parts, state):
             changed.append(f'the state of {name}')
         elif state.get('classes', {}).get(name) not in (None, type(part).__name__):
             changed.append(f'the class of {name}')
+        elif not state['rescued'] and _start_otherwise(part, state[name]):
+            changed.append(f'the learning rates of {name}')
     return changed
+
+
+def keep_start_rates(parts):
+    """Let each group of an optimizer keep the learning rate it starts from, as schedules do."""
+    for part in parts.values():
+        for group in getattr(part, 'param_groups', ()):
+            group.setdefault('initial_lr', group['lr'])
 
 
 def classes(parts):
@@ -78,6 +88,13 @@ def _shapes(named):
             for name, value in named.items()}
 
 
+def _start_otherwise(part, state):
+    """Say whether learning rates start from others than in a checkpoint, where that knows them."""
+    groups = zip(getattr(part, 'param_groups', ()), state.get('param_groups', ()), strict=True)
+    return any(float(now['initial_lr']) != float(then.get('initial_lr', now['initial_lr']))
+               for now, then in groups)
+
+
 def _after_a_step(optimizer):
     """Return a copy of an optimizer that has taken a step: it has all the state that it can have.
 
@@ -100,7 +117,8 @@ def _settings(state):
     """
     groups = []
     for group in state['param_groups']:
-        settings = {'lr': 0 <= float(group['lr']) < math.inf}
+        rates = [float(group['lr']), float(group.get('initial_lr', 0))]
+        settings = {'rates': all(0 <= rate < math.inf for rate in rates)}
         for name, value in group.items():
             if name not in ('lr', 'initial_lr') and not isinstance(value, bool | None):
                 settings[name] = value
