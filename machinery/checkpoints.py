@@ -316,6 +316,8 @@ def _check(state):
         raise ValueError(f'seconds is {state["seconds"]!r:.50}')
     if not torch.is_tensor(state['fixed_z']) or state['fixed_z'].ndim != 2:
         raise ValueError('fixed_z is no noise')
+    if 'format' not in state:
+        epochs.epochs_inside(state)
 
 
 def load_history(folder=CHECKPOINTS):
