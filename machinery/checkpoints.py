@@ -26,6 +26,8 @@ from .seeds import random_state, set_random_state
 
 CHECKPOINTS = 'checkpoints_gan'
 FORMAT = 2                       # the version before had no such key, and no files of epochs
+NETWORKS = 'D', 'G', 'G_average'
+OPTIMIZERS = 'd_optimizer', 'g_optimizer'        # a loop from elsewhere may leave none
 COUNTERS = 'fixed_z', 'epoch', 'n_steps', 'images_seen', 'seconds', 'rescued'
 
 
@@ -293,7 +295,7 @@ def _read_first_whole(folder, names):
 def _read(path):
     """Read one checkpoint, of this version or an earlier one."""
     state = epochs.read(path)
-    missing = {'config', 'random_state', *COUNTERS} - set(state)
+    missing = {'config', 'random_state', *NETWORKS, *COUNTERS} - set(state)
     if missing:
         raise KeyError(f'no {", ".join(sorted(missing))} in it')
     _check(state)
@@ -302,11 +304,9 @@ def _read(path):
 
 def _check(state):
     """Raise ValueError for values that no run can have: the file counts as damaged then."""
-    for name in ('config', 'random_state'):
-        if not isinstance(state[name], dict):
+    for name in ('config', 'random_state', 'classes', *NETWORKS, *OPTIMIZERS):
+        if not isinstance(state.get(name, {}), dict):
             raise ValueError(f'{name} is no dict')
-    if not isinstance(state.get('classes', {}), dict):
-        raise ValueError('classes is no dict')
     for name in ('epoch', 'n_steps', 'images_seen'):
         if not isinstance(state[name], int) or not 0 <= state[name] < 2 ** 40:
             raise ValueError(f'{name} is {state[name]!r:.50}')
@@ -316,6 +316,8 @@ def _check(state):
         raise ValueError(f'seconds is {state["seconds"]!r:.50}')
     if not torch.is_tensor(state['fixed_z']) or state['fixed_z'].ndim != 2:
         raise ValueError('fixed_z is no noise')
+    if 'format' not in state:
+        epochs.epochs_inside(state)
 
 
 def load_history(folder=CHECKPOINTS):

@@ -4,6 +4,7 @@ checkpoints_gan/epochs/0001.pt and so on are written once, and train_samples.pkl
 a save after 500 epochs writes no more than the second one did.
 """
 import io
+import math
 import os
 import pickle
 from dataclasses import dataclass, field
@@ -77,12 +78,27 @@ def read_epochs(folder, n):
 def _read_epoch(path, number, n):
     try:
         epoch = Epoch(**read(path))
-        if epoch.steps.shape[1:] == (4,) and epoch.grid.ndim == 4:
+        if _is_possible(epoch):
             return epoch
     except Exception:                                # a hostile or damaged file can raise anything
         pass
     line = f'  {path} is damaged or gone: the losses of epoch {number} are left out.'
     return Epoch(torch.zeros(0, 4), _grid_in_the_pickle(number, n), lines=[line])
+
+
+def _is_possible(epoch):
+    """Say whether an epoch that was read holds what an epoch can hold."""
+    return (epoch.grid.ndim == 4 and epoch.grid.shape[1] == 3
+            and epoch.steps.ndim == 2 and epoch.steps.shape[1] == 4
+            and epoch.steps.is_floating_point()
+            and isinstance(epoch.lines, list) and all(isinstance(x, str) for x in epoch.lines)
+            and all(_are_numbers(losses) for losses in epoch.losses)
+            and len(epoch.distance) in (0, 2) and _are_numbers(epoch.distance)
+            and all(map(math.isfinite, epoch.distance)))
+
+
+def _are_numbers(values):
+    return isinstance(values, list | tuple) and all(isinstance(x, int | float) for x in values)
 
 
 def _grid_in_the_pickle(number, n):
@@ -95,13 +111,18 @@ def _grid_in_the_pickle(number, n):
 
 
 def epochs_inside(state):
-    """Return the epochs of a checkpoint of the version before, which held all of them itself."""
+    """Return the epochs of a checkpoint of the version before, which held all of them itself.
+
+    Raises ValueError, or whatever damage leads to, where they are impossible ones.
+    """
     pairs = zip(state['history'], state['samples'], strict=True)
     epochs = [Epoch(steps, grid) for steps, grid in pairs]
     epochs[-1].losses = state['losses']
     epochs[-1].lines = state['lines']
     for number, *measured in state.get('distances', ()):    # older runs have none
         epochs[number - 1].distance = measured
+    if not all(map(_is_possible, epochs)):
+        raise ValueError('an epoch in it is none')
     return epochs
 
 

@@ -1,10 +1,14 @@
 """Is it the same run? Its parameters, its images, its code, and the parts that it consists of."""
 import ast
+import copy
 import functools
 import hashlib
 import inspect
 import linecache
+import math
 import types
+
+import torch
 
 # when resuming
 MAY_CHANGE = {'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every', 'live_view'}
@@ -36,15 +40,25 @@ def unlike(parts, state):
     """Return which parts the state of a checkpoint was not made by: a list of words.
 
     parts  dict of networks and optimizers
-    state  dict that has a state_dict() for each of them, and their classes
+    state  dict that has a state_dict() for each of them, their classes, and whether the run was
+           rescued: then its learning rates have been lowered on the way
     """
     changed = []
     for name, part in parts.items():
-        if name not in state or _outline(part.state_dict()) != _outline(state[name]):
+        if name not in state or not _may_load(part, state[name]):
             changed.append(f'the state of {name}')
         elif state.get('classes', {}).get(name) not in (None, type(part).__name__):
             changed.append(f'the class of {name}')
+        elif not state['rescued'] and _start_otherwise(part, state[name]):
+            changed.append(f'the learning rates of {name}')
     return changed
+
+
+def keep_start_rates(parts):
+    """Let each group of an optimizer keep the learning rate it starts from, as schedules do."""
+    for part in parts.values():
+        for group in getattr(part, 'param_groups', ()):
+            group.setdefault('initial_lr', group['lr'])
 
 
 def classes(parts):
@@ -52,23 +66,74 @@ def classes(parts):
     return {name: type(part).__name__ for name, part in parts.items()}
 
 
-def _outline(state):
-    """Return what a state_dict() has to have in common with another one that is put in its place.
+def _may_load(part, state):
+    """Say whether a state_dict() from a file can be put into a network or an optimizer.
 
-    That is the shape of each tensor of a network. Of an optimizer it is the settings of each group,
-    but for learning rates, which schedules change, and for switches, which differ among versions of
-    torch.
+    Without this, a network raises an error of many lines, and a fused optimizer ends the process.
     """
-    if 'param_groups' not in state:
-        return {name: getattr(value, 'shape', None) for name, value in state.items()}
+    if not hasattr(part, 'param_groups'):
+        wanted = _shapes(part.state_dict())
+        return isinstance(state, dict) and _shapes(state) == wanted
+    wanted = _after_a_step(part).state_dict()
+    try:
+        return (_settings(state) == _settings(wanted)
+                and _may_be_averages(state['state'], wanted['state']))
+    except Exception:                    # a hostile or damaged state can raise anything
+        return False
+
+
+def _shapes(named):
+    """Return the shape and type of each tensor in a dict; None for anything else."""
+    return {name: (value.shape, value.dtype) if torch.is_tensor(value) else None
+            for name, value in named.items()}
+
+
+def _start_otherwise(part, state):
+    """Say whether learning rates start from others than in a checkpoint, where that knows them."""
+    groups = zip(getattr(part, 'param_groups', ()), state.get('param_groups', ()), strict=True)
+    return any(float(now['initial_lr']) != float(then.get('initial_lr', now['initial_lr']))
+               for now, then in groups)
+
+
+def _after_a_step(optimizer):
+    """Return a copy of an optimizer that has taken a step: it has all the state that it can have.
+
+    The copy has parameters of its own; what belongs to the original stays as it is.
+    """
+    trial = copy.deepcopy(optimizer)
+    for group in trial.param_groups:
+        for parameter in group['params']:
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
+    trial.step()
+    return trial
+
+
+def _settings(state):
+    """Return the settings of each group of an optimizer's state_dict().
+
+    Of learning rates, which schedules change, only whether they are any; no switches, which differ
+    among versions of torch.
+    """
     groups = []
     for group in state['param_groups']:
-        settings = {'n_parameters': len(group['params'])}
+        rates = [float(group['lr']), float(group.get('initial_lr', 0))]
+        settings = {'rates': all(0 <= rate < math.inf for rate in rates)}
         for name, value in group.items():
-            if name not in ('params', 'lr', 'initial_lr') and not isinstance(value, bool | None):
+            if name not in ('lr', 'initial_lr') and not isinstance(value, bool | None):
                 settings[name] = value
         groups.append(settings)
     return groups
+
+
+def _may_be_averages(state, wanted):
+    """Compare what an optimizer keeps of each parameter, by number, with what it would keep.
+
+    A parameter that never had a gradient has nothing; that all have nothing is another matter.
+    """
+    fits = all(number in wanted and _shapes(kept) == _shapes(wanted[number])
+               for number, kept in state.items())
+    return fits and bool(state) == bool(wanted)
 
 
 # -------------------------------------------------------------------------------- the code of a run

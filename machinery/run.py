@@ -7,7 +7,7 @@ import time
 import torch
 from tqdm import tqdm
 
-from . import failures, report
+from . import failures, identity, report
 from .checkpoints import Checkpoints, Progress
 from .console import progress_bar
 from .devices import broadcast, world
@@ -35,6 +35,7 @@ class Run:
 
     def __init__(self, parts, fixed_z, config, generate, distance=None):
         failures.check_optimizers(parts)
+        identity.keep_start_rates(parts)
         self.parts = parts
         self.config = config
         self.generate = generate

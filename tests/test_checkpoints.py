@@ -217,3 +217,110 @@ def test_best_epoch_that_the_disk_did_not_take_is_written_later(notebook, folder
     monkeypatch.setattr(checkpoints.Checkpoints, '_write', full_in_epoch_2)
     run_training(notebook, 3, distance=lambda images: next(distances))
     assert epoch_of('best.pt') == 2
+
+
+# ------------------------------------------------------------------ states that fit no optimizer
+
+
+def reshaped(optimizer):
+    """Averages of another shape."""
+    optimizer['state'][0]['exp_avg'] = torch.zeros(1)
+
+
+def shortened(optimizer):
+    """A count of steps that is a row of numbers."""
+    optimizer['state'][0]['step'] = torch.zeros(2)
+
+
+def counted_in_whole_numbers(optimizer):
+    """A count of steps that is no float."""
+    optimizer['state'][0]['step'] = torch.tensor(3)
+
+
+def whole_numbers(optimizer):
+    """Averages of another type."""
+    state = optimizer['state'][0]
+    state['exp_avg'] = state['exp_avg'].long()
+
+
+def halved(optimizer):
+    """One of two averages."""
+    del optimizer['state'][0]['exp_avg_sq']
+
+
+def emptied(optimizer):
+    """No averages, though epochs are done."""
+    optimizer['state'] = {}
+
+
+def state_as_a_list(optimizer):
+    optimizer['state'] = [1, 2]
+
+
+def rate_as_text(optimizer):
+    optimizer['param_groups'][0]['lr'] = 'fast'
+
+
+def rate_without_end(optimizer):
+    optimizer['param_groups'][0]['lr'] = float('inf')
+
+
+def other_parameters(optimizer):
+    """Numbers of parameters that the network does not have."""
+    optimizer['param_groups'][0]['params'] = [[]] * len(optimizer['param_groups'][0]['params'])
+
+
+def setting_as_tensor(optimizer):
+    optimizer['param_groups'][0]['betas'] = torch.zeros(2)
+
+
+@pytest.mark.parametrize('spoil', [
+    reshaped, shortened, counted_in_whole_numbers, whole_numbers, halved, emptied, state_as_a_list,
+    rate_as_text, rate_without_end, other_parameters, setting_as_tensor])
+def test_state_that_fits_no_optimizer_is_set_aside(notebook, folder, capsys, spoil):
+    """Fused Adam would end the process, or never end: nothing of it reaches Adam."""
+    run_training(notebook, 2)
+    state = files.load_safely(CHECKPOINTS / 'latest.pt')
+    spoil(state['g_optimizer'])
+    torch.save(state, CHECKPOINTS / 'latest.pt')
+    assert run_training(notebook, 1, resume=True)['epoch'] == 1
+    assert 'it differs in the state of g_optimizer' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('changes', [
+    dict(G_average=None), dict(G=[1]), dict(d_optimizer='Adam'), dict(D=torch.zeros(3))], ids=str)
+def test_parts_that_are_no_parts_are_damage(notebook, folder, capsys, changes):
+    """The checkpoint before is taken, for training and for drawing faces."""
+    whole = run_training(notebook, 3)
+    run_training(notebook, 2)
+    altered(changes)
+    assert notebook.sample_faces(2).shape == (2, 3, 32, 32)
+    expect_same_run(whole, run_training(notebook, 3, resume=True))
+    assert 'latest.pt is damaged' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name, said', [('G_average', 'damaged'),
+                                        ('d_optimizer', 'it differs in the state of d_optimizer')])
+def test_missing_parts_are_told(notebook, folder, capsys, name, said):
+    """Without G_average it is no checkpoint; without an optimizer it is another run's."""
+    run_training(notebook, 2)
+    state = files.load_safely(CHECKPOINTS / 'latest.pt')
+    del state[name]
+    torch.save(state, CHECKPOINTS / 'latest.pt')
+    assert notebook.sample_faces(2).shape == (2, 3, 32, 32)
+    run_training(notebook, 2, resume=True)
+    assert said in capsys.readouterr().out
+
+
+def test_parameter_that_never_learns_has_no_state(notebook, folder, capsys):
+    """A layer that no image passes: the optimizer knows nothing of it, which is no fault."""
+    init = notebook.Generator.__init__
+
+    def with_an_idle_layer(self, *arguments, **named):
+        init(self, *arguments, **named)
+        self.idle = torch.nn.Linear(2, 2)
+
+    notebook.Generator.__init__ = with_an_idle_layer
+    run_training(notebook, 1)
+    run_training(notebook, 2, resume=True)
+    assert 'Continuing' in capsys.readouterr().out

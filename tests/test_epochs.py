@@ -148,6 +148,23 @@ def test_damaged_epoch_stops_nothing(notebook, folder, capsys, how, samples_are_
     assert load_history()['per_epoch'].tolist() == [3, 0, 3, 3]
 
 
+@pytest.mark.parametrize('changes', [
+    dict(losses=[1.0, 2.0]), dict(losses=[(1.0, 'x')]), dict(losses=5), dict(lines='text'),
+    dict(lines=[3]), dict(distance=['x', 1.0]), dict(distance=[float('nan'), 1.0]),
+    dict(distance=[1.0]), dict(distance=None), dict(steps=torch.zeros(3, 4).long()),
+    dict(steps=[1]), dict(grid=torch.zeros(16, 3, 32)), dict(grid=torch.zeros(16, 1, 32, 32)),
+    dict(grid=None)], ids=lambda changes: f'{changes!s:.40}')
+def test_wrong_types_in_an_epoch_are_damage(notebook, folder, capsys, changes):
+    """The run goes on, its history can be read, and the epoch's line says what is lost."""
+    run_training(notebook, 1)
+    path = EPOCHS / '0001.pt'
+    torch.save(torch.load(path) | changes, path)
+    capsys.readouterr()
+    assert len(run_training(notebook, 2, resume=True)['samples']) == 2
+    assert 'epochs/0001.pt is damaged or gone' in capsys.readouterr().out
+    assert load_history()['per_epoch'].tolist() == [0, 3]
+
+
 def test_epoch_that_the_checkpoint_does_not_know(notebook, folder):
     """A crash between an epoch's file and the checkpoint: the epoch is trained and written anew."""
     whole = run_training(notebook, 4)
@@ -200,6 +217,20 @@ def test_run_of_the_version_before_is_resumed(notebook, folder, capsys, damaged)
     expect_same_run(whole, run_training(notebook, 5, **options))
     assert load_history()['distances'][:, :2].tolist() == distances
     assert 'samples' not in load_checkpoint()
+
+
+@pytest.mark.parametrize('changes', [
+    dict(samples=None), dict(history=[torch.zeros(3)]), dict(losses=[1]), dict(lines=[1]),
+    dict(distances=[[9, 1.0, 1.0]]), dict(distances=[[1, 'x', 1.0]])], ids=str)
+def test_damage_inside_a_run_of_the_version_before(notebook, folder, capsys, changes):
+    """A checkpoint that holds its epochs itself, with impossible ones, is damaged."""
+    run_training(notebook, 2)
+    as_before()
+    path = Path('checkpoints_gan/latest.pt')
+    torch.save(torch.load(path) | changes, path)
+    capsys.readouterr()
+    assert run_training(notebook, 2, resume=True)['epoch'] == 2
+    assert 'latest.pt is damaged' in capsys.readouterr().out
 
 
 def test_run_from_before_there_were_distances(notebook, folder):

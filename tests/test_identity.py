@@ -9,6 +9,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from machinery import identity
+from machinery.checkpoints import load_checkpoint
 from machinery.lesson import load_definitions
 from machinery.sources import load_dataset
 from tests.tools import (
@@ -271,4 +272,59 @@ def test_numbers_and_words_that_may_change(notebook, folder, capsys):
     """What does not change what is learnt, and what a checkpoint does not know, is not compared."""
     train_tiny(notebook, 1, lr=1)
     train_tiny(notebook, 1, resume=True, rescue=0.5, distance_every=3, print_every=7, lr=1, new=1)
+    assert resumed(capsys) == 'continued'
+
+
+# ----------------------------------------------------------------------------------- learning rates
+
+
+def train_at(notebook, n_epochs, d_rate, g_rate, spoil=None, **config):
+    """Train at two learning rates that were set by hand."""
+    D, G, names = tiny_training(vars(notebook))
+    for optimizer, rate in ((names['d_optimizer'], d_rate), (names['g_optimizer'], g_rate)):
+        optimizer.param_groups[0]['lr'] = rate
+    if spoil:
+        names['train_step'] = spoil(notebook.train_step)
+    with global_names(notebook.train, **names):
+        notebook.train(D, G, n_epochs, config=config)
+
+
+@pytest.mark.parametrize('lr_decay', [False, True])
+def test_rates_set_by_hand_are_part_of_the_run(notebook, folder, capsys, lr_decay):
+    """Two time scales: the same two go on, also from where a schedule is; another one is told."""
+    train_at(notebook, 3, 4e-4, 1e-4, lr_decay=lr_decay)
+    capsys.readouterr()
+    train_at(notebook, 4, 4e-4, 1e-4, lr_decay=lr_decay, resume=True)
+    assert resumed(capsys) == 'continued'
+    train_at(notebook, 4, 4e-4, 2e-4, lr_decay=lr_decay, resume=True)
+    assert resumed(capsys).endswith('(it differs in the learning rates of g_optimizer)')
+
+
+def test_rates_of_a_rescued_run_are_its_own(notebook, folder, capsys):
+    """They were lowered on the way: the run goes on with what it has."""
+    def going_bad_once(step):
+        calls = []
+
+        def bad_step(*arguments, **options):
+            calls.append(1)
+            return step(*arguments, **options) + (float('inf') if len(calls) == 2 else 0)
+
+        return bad_step
+
+    train_at(notebook, 1, 4e-4, 1e-4, spoil=going_bad_once, rescue=0.5)
+    capsys.readouterr()
+    train_at(notebook, 2, 4e-4, 1e-4, rescue=0.5, resume=True)
+    assert resumed(capsys) == 'continued'
+    assert load_checkpoint()['d_optimizer']['param_groups'][0]['lr'] == 2e-4
+
+
+def test_rates_that_a_checkpoint_does_not_know(notebook, folder, capsys):
+    """Of a run of the version before, without a schedule, nobody knows where its rate began."""
+    train_at(notebook, 1, 4e-4, 1e-4)
+    state = load_checkpoint()
+    for name in ('d_optimizer', 'g_optimizer'):
+        del state[name]['param_groups'][0]['initial_lr']
+    torch.save(state, 'checkpoints_gan/latest.pt')
+    capsys.readouterr()
+    train_at(notebook, 2, 2e-4, 2e-4, resume=True)
     assert resumed(capsys) == 'continued'
