@@ -32,6 +32,7 @@ from machinery.fast_step import capture
 from machinery.identity import code_of
 from machinery.images import decode_folder
 from machinery.lesson import load_definitions
+from machinery.lock import choose_run_folder
 from machinery.metric import FaceDistance, quality
 from machinery.pictures import (
     film,
@@ -59,9 +60,9 @@ __all__ = [
     'drawn_faces', 'load_attributes', 'load_dataset', 'read_attributes',
     # training
     'CHECKPOINTS', 'PRETRAINED', 'Run', 'SAMPLES', 'call', 'call_train', 'capture', 'check_choice',
-    'check_whole', 'choose_device', 'code_of', 'device_name', 'has_bfloat16', 'load_checkpoint',
-    'load_definitions', 'load_history', 'load_pretrained', 'load_samples', 'rebuild', 'set_seed',
-    'to_device',
+    'check_whole', 'choose_device', 'choose_run_folder', 'code_of', 'device_name', 'has_bfloat16',
+    'load_checkpoint', 'load_definitions', 'load_history', 'load_pretrained', 'load_samples',
+    'rebuild', 'set_seed', 'to_device',
     # quality
     'ENCODER', 'FaceDistance', 'FaceEncoder', 'attribute_shares', 'find_directions', 'move',
     'nearest_faces', 'quality', 'seen_attributes',
@@ -163,12 +164,13 @@ def face(numbers, folder=None):
     """Draw faces from their noise: images (n, 3, s, s) in [-1, 1].
 
     numbers  z_size numbers, as the page assets/explorer.html copies them, or n lists of them
-    folder   the checkpoints of a run; None: the generator that comes with the project
+    folder   the checkpoints of a run: 'checkpoints_gan', behind the run_folder if it has one.
+             None: the generator that comes with the project
     Raises ValueError for another count of numbers, FileNotFoundError where there is no run.
     """
     notebook = load_definitions(Path(__file__).with_name('dcgan_faces.ipynb'))
     if folder:
-        G = notebook.load_generator(folder)
+        G = notebook.load_generator(Path(folder).expanduser())
     else:
         saved = load_pretrained()
         G = rebuild(notebook.Generator, saved, saved['weights'])

@@ -44,7 +44,7 @@ def copy_project(place):
 
 def run_notebook(data):
     """Run the whole notebook on drawn faces or a folder; return (seconds, images seen)."""
-    environment = dict(os.environ, DCGAN_DATA=str(data), DCGAN_PRESET='')
+    environment = dict(os.environ, DCGAN_DATA=str(data), DCGAN_PRESET='', DCGAN_RUN='')
     with tempfile.TemporaryDirectory() as copy:
         copy_project(copy)
         if data != 'drawn':                          # a link: the cache stays in the copy

@@ -1,5 +1,7 @@
 """Training loops from elsewhere: called with what they take, and kept as a run."""
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -7,6 +9,7 @@ import torch
 from . import epochs
 from .calls import takes
 from .checkpoints import Checkpoints, Progress
+from .samples import SAMPLES
 
 
 def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
@@ -14,7 +17,7 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
 
     A train(D, G, n_epochs, print_every) from elsewhere, which takes no more than that, keeps no
     checkpoints: its networks and losses are then kept in checkpoints_gan/, so that all that looks
-    at a run finds them there. An earlier run is set aside first.
+    at a run finds them there, and so is the pickle. An earlier run is set aside first.
     """
     if takes(train, 'config'):
         return train(D, G, n_epochs, print_every, loader, distance, config)
@@ -25,6 +28,8 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
     with checkpoints.lock:
         checkpoints.resume_or_set_aside(resume=False)
         losses = train(D, G, n_epochs, print_every)
+        if Path(SAMPLES).exists():
+            shutil.move(SAMPLES, checkpoints.pickle.path)
         progress.epochs = _epochs_of(losses, n_epochs)
         _keep(checkpoints)
     return losses

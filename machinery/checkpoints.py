@@ -1,6 +1,7 @@
 """The progress of a training run on disk: written every epoch, read, resumed, set aside.
 
-A run leaves these files. Each is written whole or not at all; what a save writes does not grow.
+A run leaves these files in its folder, which the parameter run_folder names. Each is written whole
+or not at all; what a save writes does not grow.
 
 checkpoints_gan/latest.pt     networks, optimizers, random state and counters after the last epoch
 checkpoints_gan/previous.pt   the same, one epoch earlier, in case the latest is damaged
@@ -99,16 +100,17 @@ class Checkpoints:
     """The files of one run: found at its start, written after each of its epochs.
 
     parts     dict of whatever has a state_dict(): networks and optimizers
-    progress  the run's Progress
-    folder    of the checkpoints
+    progress  the run's Progress; run_folder in its config says where the files are
+
+    The pickle lies beside the folder of the checkpoints.
     """
 
-    def __init__(self, parts, progress, folder=CHECKPOINTS):
+    def __init__(self, parts, progress):
         self.parts = parts
         self.progress = progress
-        self.folder = Path(folder)
+        self.folder = Path(progress.config.get('run_folder', '.'), CHECKPOINTS)
         self.lock = Lock(self.folder / 'lock')
-        self.pickle = epochs.GrowingPickle()
+        self.pickle = epochs.GrowingPickle(self.folder.with_name(samples.SAMPLES))
         self.kept = b''              # the run at the end of its last epoch: what latest.pt holds
         self.saved = 0               # the last epoch that is on disk
         self.best = None             # the best epoch, where it is not on disk yet
@@ -121,7 +123,7 @@ class Checkpoints:
 
         Raises ValueError where resume is True and there are only damaged checkpoints.
         """
-        if not any(self.folder.glob('*.pt')) and not Path(samples.SAMPLES).exists():
+        if not any(self.folder.glob('*.pt')) and not self.pickle.path.exists():
             return
         why = self._take_up() if resume else 'resume is off'
         if why:
@@ -144,7 +146,7 @@ class Checkpoints:
         write can put the damaged file in the good one's place.
         """
         if not any(self.folder.glob('*.pt')):
-            return f'{samples.SAMPLES} came without a checkpoint'
+            return f'{self.pickle.path} came without a checkpoint'
         state, path = _read_first_whole(self.folder, ('latest', 'previous'))
         changed = identity.differences(self.progress.config, state['config'])
         changed += identity.unlike(self.parts, state)
@@ -254,8 +256,9 @@ def set_aside(folder):
     if folder.exists():
         os.rename(folder, aside)
     aside.mkdir(exist_ok=True)
-    if Path(samples.SAMPLES).exists():
-        os.rename(samples.SAMPLES, aside / samples.SAMPLES)
+    beside = folder.with_name(samples.SAMPLES)
+    if beside.exists():
+        os.rename(beside, aside / samples.SAMPLES)
     return aside
 
 

@@ -83,7 +83,8 @@ def _read_epoch(path, number, n):
     except Exception:                                # a hostile or damaged file can raise anything
         pass
     line = f'  {path} is damaged or gone: the losses of epoch {number} are left out.'
-    return Epoch(torch.zeros(0, 4), _grid_in_the_pickle(number, n), lines=[line])
+    pickle_path = path.parents[1].with_name(samples.SAMPLES)
+    return Epoch(torch.zeros(0, 4), _grid_in(pickle_path, number, n), lines=[line])
 
 
 def _is_possible(epoch):
@@ -101,10 +102,10 @@ def _are_numbers(values):
     return isinstance(values, list | tuple) and all(isinstance(x, int | float) for x in values)
 
 
-def _grid_in_the_pickle(number, n):
+def _grid_in(pickle_path, number, n):
     """Return one of the n grids in train_samples.pkl; None where it does not hold just these."""
     try:
-        grids = samples.load_samples()
+        grids = samples.load_samples(pickle_path)
     except (OSError, ValueError):
         return None
     return grids[number - 1] if len(grids) == n else None
@@ -157,7 +158,7 @@ class GrowingPickle:
     the old end becomes DUP, which does no harm, and readers go on to the new one.
     """
 
-    def __init__(self, path=samples.SAMPLES):
+    def __init__(self, path):
         self.path = Path(path)
         self.n_grids = 0
         self.as_left = None          # what the file system says of the file as this run left it

@@ -11,7 +11,8 @@ import types
 import torch
 
 # when resuming
-MAY_CHANGE = {'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every', 'live_view'}
+MAY_CHANGE = {'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every', 'live_view',
+              'run_folder'}
 NAMES_OF_IMAGES = {'data', 'data_dir', 'dataset', 'max_images'}  # the checksum 'images' is better
 
 # --------------------------------------------------------------------------------------- comparing

@@ -12,7 +12,43 @@ try:
 except ImportError:                  # Windows has other locks: there, runs are not kept apart
     fcntl = None
 
-READ_ONLY = errno.EACCES, errno.EPERM, errno.EROFS
+FULL = errno.ENOSPC, errno.EDQUOT
+
+
+@contextlib.contextmanager
+def refusing():
+    """Within this block a folder that cannot be written is a PermissionError, in one sentence.
+
+    A disk that is full is none: it can be mended while training goes on.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise PermissionError(
+                f'Nothing of a run could be kept: {error}. Start Jupyter in a folder that you may '
+                f'write to, or name one as run_folder or in DCGAN_RUN.') from error
+
+
+def make_folder(folder):
+    """Make a folder if need be; raise OSError where no file can be written in it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def choose_run_folder(run_folder='.'):
+    """Return the folder that a run's files go to, as text; make it if it does not exist.
+
+    That is what DCGAN_RUN names, else run_folder; ~ stands for the home folder.
+    Raises PermissionError, in one sentence, where nothing can be written there.
+    """
+    folder = Path(os.environ.get('DCGAN_RUN') or run_folder).expanduser()
+    with refusing():
+        make_folder(folder)
+    if folder != Path('.'):
+        print(f'The run is kept in {folder}/')
+    return str(folder)
 
 
 class Lock:
@@ -72,19 +108,10 @@ class Lock:
         self.file = None
 
     def __enter__(self):
-        """Own the file, or raise RuntimeError; PermissionError where nothing can be written.
-
-        What else may be wrong with the disk, such as its being full, can be mended while training
-        goes on.
-        """
-        try:
-            with tempfile.TemporaryFile(dir='.'):
-                self.take()
-        except OSError as error:
-            if error.errno in READ_ONLY:
-                raise PermissionError(
-                    f'Nothing of a run could be kept here: {error}. Start Jupyter in a folder that '
-                    f'you may write to.') from error
+        """Own the file, or raise RuntimeError; PermissionError where nothing can be written."""
+        with refusing():
+            make_folder(self.path.parent.parent)
+            self.take()
         return self
 
     def __exit__(self, *_):
