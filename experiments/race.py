@@ -33,17 +33,18 @@ EARLIER = BASE | RECIPE
 RECIPES = {
     'public': BASE,
     'earlier': EARLIER,                              # ours until now
-    'ours': EARLIER | dict(batch_size=8, lr=1e-3, penalty=0.01),
+    'ours': EARLIER | dict(batch_size=8, lr=1.2e-3, penalty=0.01, penalty_every=16),
 }
 LENGTHS = (5_120, 10_240, 20_480, 40_960, 89_600)      # whole batches of 128 in each pass
 TARGETS = (20, 10, 5, 3, 2, 1)
 PASSES = 10                  # in which the images of a run are shown; rates fall from pass to pass
 HOLD_OUT = 0.1
 N_JUDGED = 5_000
-COLUMNS = ('recipe', 'image_size', 'conv_dim', 'batch', 'lr', 'penalty', 'images_seen', 'seed',
-           'seconds', 'ffd', 'floor', 'n_judged', 'n_held_out', 'data', 'device', 'torch',
+COLUMNS = ('recipe', 'image_size', 'conv_dim', 'batch', 'lr', 'penalty',
+           'penalty_every', 'images_seen', 'seed', 'seconds', 'ffd', 'floor', 'n_judged', 'n_held_out', 'data', 'device', 'torch',
            'command')
-KEY = ('recipe', 'image_size', 'batch', 'lr', 'penalty', 'images_seen', 'seed', 'device')
+KEY = ('recipe', 'image_size', 'batch', 'lr', 'penalty', 'penalty_every', 'images_seen', 'seed',
+       'device')
 TIMES = ('recipe', 'image_size', 'distance', 'seconds', 'lowest', 'highest', 'seeds_there', 'seeds',
          'device', 'torch', 'command')
 
@@ -113,7 +114,7 @@ class Race:
                               n_images, '--seeds', seed)
         return dict(recipe=name, image_size=config['img_size'], conv_dim=config['conv_dim'],
                     batch=config['batch_size'], lr=config['lr'], penalty=config['penalty'],
-                    images_seen=seen, seed=seed, seconds=f'{seconds:.2f}', ffd=f'{ffd:.4f}',
+                    penalty_every=config['penalty_every'], images_seen=seen, seed=seed, seconds=f'{seconds:.2f}', ffd=f'{ffd:.4f}',
                     floor=f'{self.distance.floor:.4f}', n_judged=N_JUDGED,
                     n_held_out=len(self.faces.held_out), data=self.faces.source,
                     **common.provenance(line))
@@ -216,7 +217,8 @@ def race(table, folder, size, names, lengths, seeds):
     for n_images, seed, name in itertools.product(lengths, seeds, names):
         config = RECIPES[name]
         planned = dict(recipe=name, image_size=size, batch=config['batch_size'], lr=config['lr'],
-                       penalty=config['penalty'], images_seen=n_images, seed=seed,
+                       penalty=config['penalty'], penalty_every=config['penalty_every'],
+                       images_seen=n_images, seed=seed,
                        device=helpers.device_name())
         if table.key_of(planned) in done:
             continue

@@ -32,7 +32,8 @@ from experiments import common, study_summary
 from experiments.study_settings import GROUPS, SETTINGS
 
 N_JUDGED = 5_000
-TRAINING = ('objective', 'penalty', 'flip', 'ema_decay', 'lr_decay')     # for train's config
+TRAINING = ('objective', 'penalty', 'penalty_every', 'flip', 'ema_decay',
+            'lr_decay')                                              # for train's config
 COLUMNS = ('row', 'group', 'change', 'claim', 'seed', 'ffd', 'floor', 'images_seen', 'budget',
            'image_size', 'conv_dim', 'batch', 'seconds', 'precision_of_arithmetic', 'data',
            'device', 'torch', 'command')

@@ -6,6 +6,7 @@ After a new measurement, put what this prints in the place of the old tables. A 
 README and what is printed here against each other, letter by letter.
 """
 import itertools
+import statistics
 
 from experiments import common
 from experiments.common import ASSETS
@@ -195,6 +196,66 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def race_table(size='32'):
+    """The seconds to each distance: a line for each recipe."""
+    found = {}
+    for result in rows_of('race_times'):
+        if result['image_size'] == size:
+            found.setdefault(result['recipe'], {})[result['distance']] = race_cell(result)
+    distances = list(next(iter(found.values())))
+    lines = [[name, *[cells[distance] for distance in distances]] for name, cells in found.items()]
+    return markdown(['seconds to a distance of', *distances], lines)
+
+
+def race_cell(result):
+    if result['seconds']:
+        return f'{result["seconds"]} ({result["lowest"]}–{result["highest"]})'
+    if result['seeds_there'] == '0':
+        return 'not reached'
+    return f'{result["seeds_there"]} of {result["seeds"]} seeds'
+
+
+def race_lengths_table(size='32'):
+    """The distance after each length of a run: a line for each recipe."""
+    found = {}
+    for result in rows_of('race'):
+        if result['image_size'] == size:
+            runs = found.setdefault(result['recipe'], {})
+            runs.setdefault(int(result['images_seen']), []).append(result)
+    lengths = sorted({length for runs in found.values() for length in runs})
+    lines = []
+    for name, runs in found.items():
+        lines.append([name, *[length_cell(runs[length]) for length in lengths]])
+    return markdown(['images seen', *[f'{length:,}' for length in lengths]], lines)
+
+
+def length_cell(runs):
+    distances = [float(run['ffd']) for run in runs]
+    seconds = statistics.median(float(run['seconds']) for run in runs)
+    return (f'{statistics.median(distances):.2f} ({min(distances):.2f}–{max(distances):.2f}) '
+            f'in {seconds:.0f} s')
+
+
+def step_time_table(kind, column):
+    """One kind of rows of step_time.csv: a line for each name, a column for each batch."""
+    found = {}
+    for result in rows_of('step_time'):
+        if result['kind'] == kind:
+            found.setdefault(result['name'], {})[result['batch']] = result
+    batches = list(next(iter(found.values())))
+    lines = []
+    for name, results in found.items():
+        cells = [step_time_cell(results[batch], column) for batch in batches if batch in results]
+        lines.append([name, *cells])
+    return markdown(['', *[f'batch {batch}' for batch in batches]], lines)
+
+
+def step_time_cell(result, column):
+    if column == 'ratio':
+        return f'×{result["ratio"]} ({result["lowest"]}–{result["highest"]})'
+    return f'{result["ms_a_step"]} ms, {percent(result["share"])}'
+
+
 def commands_table():
     lines = []
     for result in rows_of('measured'):
@@ -215,6 +276,10 @@ def all_tables():
         'bench, loader': speed_table('loader', LOADER_SETTINGS, 'loading, images/s'),
         'bench, epoch': speed_table('epoch', STEP_SETTINGS, 'files to weights, images/s'),
         'bench, scaling': scaling_table(),
+        'race, seconds': race_table(),
+        'race, lengths': race_lengths_table(),
+        'step_time, where': step_time_table('where', 'share'),
+        'step_time, what if': step_time_table('what if', 'ratio'),
         'balance': balance_table(),
         'pictures, quality': quality_table(),
         'pictures, attributes': attributes_table(),
