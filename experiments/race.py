@@ -40,9 +40,9 @@ TARGETS = (20, 10, 5, 3, 2, 1)
 PASSES = 10                  # in which the images of a run are shown; rates fall from pass to pass
 HOLD_OUT = 0.1
 N_JUDGED = 5_000
-COLUMNS = ('recipe', 'image_size', 'conv_dim', 'batch', 'lr', 'penalty',
-           'penalty_every', 'images_seen', 'seed', 'seconds', 'ffd', 'floor', 'n_judged', 'n_held_out', 'data', 'device', 'torch',
-           'command')
+COLUMNS = ('recipe', 'image_size', 'conv_dim', 'batch', 'lr', 'penalty', 'penalty_every',
+           'images_seen', 'seed', 'seconds', 'ffd', 'floor', 'n_judged', 'n_held_out', 'data',
+           'device', 'torch', 'command')
 KEY = ('recipe', 'image_size', 'batch', 'lr', 'penalty', 'penalty_every', 'images_seen', 'seed',
        'device')
 TIMES = ('recipe', 'image_size', 'distance', 'seconds', 'lowest', 'highest', 'seeds_there', 'seeds',
@@ -114,7 +114,8 @@ class Race:
                               n_images, '--seeds', seed)
         return dict(recipe=name, image_size=config['img_size'], conv_dim=config['conv_dim'],
                     batch=config['batch_size'], lr=config['lr'], penalty=config['penalty'],
-                    penalty_every=config['penalty_every'], images_seen=seen, seed=seed, seconds=f'{seconds:.2f}', ffd=f'{ffd:.4f}',
+                    penalty_every=config['penalty_every'], images_seen=seen, seed=seed,
+                    seconds=f'{seconds:.2f}', ffd=f'{ffd:.4f}',
                     floor=f'{self.distance.floor:.4f}', n_judged=N_JUDGED,
                     n_held_out=len(self.faces.held_out), data=self.faces.source,
                     **common.provenance(line))
@@ -218,8 +219,7 @@ def race(table, folder, size, names, lengths, seeds):
         config = RECIPES[name]
         planned = dict(recipe=name, image_size=size, batch=config['batch_size'], lr=config['lr'],
                        penalty=config['penalty'], penalty_every=config['penalty_every'],
-                       images_seen=n_images, seed=seed,
-                       device=helpers.device_name())
+                       images_seen=n_images, seed=seed, device=helpers.device_name())
         if table.key_of(planned) in done:
             continue
         row = contest.run(name, n_images, seed)
