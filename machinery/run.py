@@ -135,7 +135,11 @@ class Run:
         started = time.perf_counter()
         z_size = self.progress.fixed_z.shape[1]
         z = torch.randn(self.N_JUDGED, z_size, generator=torch.Generator().manual_seed(0))
-        value = float(self.distance(self.generate(z)))
+        try:
+            value = float(self.distance(self.generate(z)))
+        except ValueError as error:          # of images that have none
+            self._say_and_keep(f'  The distance of this epoch is left out: {error}.')
+            return
         if not math.isfinite(value):
             self._say_and_keep(f'  The distance of this epoch is {value}: it is left out.')
             return
