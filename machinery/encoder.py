@@ -9,6 +9,7 @@ from . import devices
 from .pretrained import load_shipped
 
 ENCODER = Path(__file__).parent.parent / 'assets/encoder.pt'
+FAR_OUTSIDE = 2      # no image in [-1, 1], however noisy, has values like this: those of bytes do
 
 
 class FaceEncoder(nn.Module):
@@ -69,10 +70,28 @@ class FaceEncoder(nn.Module):
         return torch.cat(features)
 
 
-def to_bytes(images):
-    """Return images in [-1, 1] as uint8, as a file would hold them; uint8 stays as it is."""
+def to_bytes(images, at_least=0):
+    """Return images in [-1, 1] as uint8, as a file would hold them; uint8 stays as it is.
+
+    Values a little outside are taken for -1 or 1.
+    at_least  how many there have to be
+    Raises ValueError for what is no images (n, 3, s, s) of this range.
+    """
+    if not torch.is_tensor(images):
+        raise ValueError(f'images: found a {type(images).__name__}, expected a tensor')
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f'images: found {tuple(images.shape)}, expected (n, 3, s, s)')
+    if len(images) < at_least:
+        raise ValueError(f'images: found {len(images)} of them, expected {at_least} or more')
     if images.dtype == torch.uint8:
         return images
+    if not images.is_floating_point():
+        raise ValueError(f'images: found {images.dtype}, expected uint8, or float in [-1, 1]')
+    if not images.isfinite().all():
+        raise ValueError('images: found numbers that are not finite, expected values in [-1, 1]')
+    if images.numel() > 0 and images.abs().max() > FAR_OUTSIDE:
+        raise ValueError(f'images: found values up to {images.abs().max():.4g}, expected uint8, '
+                         f'or float in [-1, 1]')
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -7,13 +7,23 @@ import torch
 from torch import distributed as dist
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM)."""
+
+    STATUS = 128 + signal.SIGTERM            # what a shell gives for it
+
+
+def _terminate(*_):
+    raise Terminated
+
+
 @contextlib.contextmanager
 def termination_as_interrupt():
     """Within this block the end of the process (SIGTERM) is an interrupt like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield                                # only the main thread may handle signals
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:

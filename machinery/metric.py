@@ -75,11 +75,14 @@ class FaceDistance:
                 f'floor, from other real faces: {self.floor:.2f}')
 
     def __call__(self, images):
-        """Return the distance of images, (n, 3, s, s): uint8, or float in [-1, 1]."""
+        """Return the distance of images, (n, 3, s, s): uint8, or float in [-1, 1].
+
+        Raises ValueError for what is no such images, and for fewer than two of them.
+        """
         return _frechet(self._statistics(images), self.reference)
 
     def _statistics(self, images):
-        return fid_features_to_statistics(self.encoder.embed(to_bytes(images)).double())
+        return fid_features_to_statistics(self.encoder.embed(to_bytes(images, 2)).double())
 
 
 def _frechet(statistics, reference):
@@ -97,10 +100,10 @@ def quality(generated, real, extractor='face-encoder', weights=None):
     extractor  'face-encoder' is ours. With 'inception-v3-compat' the distances are FID (Heusel et
                al., arXiv:1706.08500) and KID proper; the shares stay those of the face encoder
     weights    the path of Inception's weights; None: they are downloaded
-    Raises OSError where Inception's weights can be had from neither, and what FaceEncoder.trained
-    raises.
+    Raises OSError where Inception's weights can be had from neither, ValueError for what is no such
+    images or fewer than two of them, and what FaceEncoder.trained raises.
     """
-    generated, real = to_bytes(generated), to_bytes(real)
+    generated, real = to_bytes(generated, 2), to_bytes(real, 2)
     encoder = FaceEncoder.trained().to(devices.choose_device())
     features, real_features = encoder.embed(generated), encoder.embed(real)
     if extractor == 'face-encoder':

@@ -58,8 +58,13 @@ def gone_bad(epoch, what, folder):
             f'penalty = 0.1; look for images that are all of one colour.')
 
 
-def interrupted(progress, saved):
-    """Return a line that says what an interrupt has left, and how to go on."""
-    how = 'run this cell again' if progress.config['resume'] else 'train with resume=True'
-    return (f'Interrupted in epoch {progress.epoch + 1}. On disk: all up to the end of epoch '
-            f'{saved}. To go on, {how}.')
+def interrupted(number, saved, resume):
+    """Return a line that says what an interrupt has left, and how to go on.
+
+    number  of the epoch in which it came
+    saved   the last epoch on disk
+    resume  whether the run was to be taken up again
+    """
+    how = 'run this cell again' if resume else 'train with resume=True'
+    return (f'Interrupted in epoch {number}. On disk: all up to the end of epoch {saved}. '
+            f'To go on, {how}.')

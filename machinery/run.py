@@ -7,9 +7,8 @@ import time
 import torch
 from tqdm import tqdm
 
-from . import failures, identity, report
+from . import console, failures, identity, report
 from .checkpoints import Checkpoints, Progress
-from .console import progress_bar
 from .devices import broadcast, world
 from .epochs import Epoch
 from .live_view import LiveView
@@ -47,17 +46,20 @@ class Run:
         self.bar = None
         self.batch_shape = None
         self.steps = []
+        self.number = 1              # of the epoch that has begun
 
     def epochs(self, n_epochs):
         """Yield the number of each epoch still to run; one whose numbers went bad comes again."""
         self.n_epochs = n_epochs
         self.view.show(self)
         if self.progress.epoch >= n_epochs:
-            self.say(f'All {n_epochs} epochs are done; to train further, raise n_epochs.')
+            self.say(f'All {self.progress.epoch} epochs are done; to train further, '
+                     f'raise n_epochs.')
         while self.progress.epoch < n_epochs:
             self.steps = []
             self.started = time.perf_counter()
-            yield self.progress.epoch + 1
+            self.number = self.progress.epoch + 1
+            yield self.number
 
     def batches(self, loader):
         """Yield (number, images) for each batch, moving the progress bar; stop when losses go bad.
@@ -69,7 +71,7 @@ class Run:
                              'and it drops the rest.')
         if self.bar is None:
             n_batches = (self.n_epochs - self.progress.epoch) * len(loader)
-            self.bar = progress_bar(n_batches, ' batches', desc='Training')
+            self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
             rate = failures.highest_learning_rate(self.parts)
             if rate > self.rate_before:
                 self._say_and_keep(report.rates_rise(self.rate_before, rate, self.n_epochs))
@@ -109,8 +111,15 @@ class Run:
         progress.epoch += 1
         progress.epochs.append(Epoch(steps, grid))
         is_due = progress.epoch % self.config['distance_every'] == 0
-        if self.distance and (is_due or progress.epoch == self.n_epochs):
-            self._measure()
+        try:
+            if self.distance and (is_due or progress.epoch == self.n_epochs):
+                self._measure()
+        finally:                     # the epoch is trained, however its measuring ended
+            self._keep_epoch()
+
+    def _keep_epoch(self):
+        """Print the line of the epoch just trained, and save it all."""
+        progress = self.progress
         self._say_and_keep(report.epoch_line(progress, self.n_epochs, bool(self.distance)))
         for warning in report.warnings(progress):
             self._say_and_keep(warning)
@@ -126,7 +135,11 @@ class Run:
         started = time.perf_counter()
         z_size = self.progress.fixed_z.shape[1]
         z = torch.randn(self.N_JUDGED, z_size, generator=torch.Generator().manual_seed(0))
-        value = float(self.distance(self.generate(z)))
+        try:
+            value = float(self.distance(self.generate(z)))
+        except ValueError as error:          # of images that have none
+            self._say_and_keep(f'  The distance of this epoch is left out: {error}.')
+            return
         if not math.isfinite(value):
             self._say_and_keep(f'  The distance of this epoch is {value}: it is left out.')
             return
@@ -171,7 +184,10 @@ class Run:
         return self
 
     def __exit__(self, kind, error, trace):
-        """End the run; an interrupt ends here, and errors that we understand get words of ours."""
+        """End the run; an interrupt ends here, and errors that we understand get words of ours.
+
+        A script that was told to end (SIGTERM) does so, with the exit status that says so.
+        """
         with self.held:
             if error is None or isinstance(error, KeyboardInterrupt):
                 self.view.show(self)
@@ -183,7 +199,9 @@ class Run:
         if self.checkpoints.behind:
             print(f'NOT ON DISK: what came after epoch {saved}. Free some space and train again.')
         if isinstance(error, KeyboardInterrupt):
-            print(report.interrupted(self.progress, saved))
+            print(report.interrupted(self.number, saved, self.config['resume']))
+            if isinstance(error, failures.Terminated) and not console.in_notebook():
+                raise SystemExit(failures.Terminated.STATUS) from None
             return True
         explained = failures.in_our_words(error, self)
         if explained:

@@ -1,5 +1,6 @@
 """The face encoder: its features, nearest faces, attributes, and the generator it looks at."""
 import io
+import math
 
 import pytest
 import torch
@@ -7,8 +8,14 @@ import torch.nn.functional as F
 
 from machinery import encoder, pretrained
 from machinery.checkpoints import load_history
-from machinery.encoder import ENCODER, FaceEncoder, attribute_shares, nearest_faces
-from machinery.metric import FaceDistance
+from machinery.encoder import (
+    ENCODER,
+    FaceEncoder,
+    attribute_shares,
+    nearest_faces,
+    to_bytes,
+)
+from machinery.metric import FaceDistance, quality
 from machinery.pictures import plot_distance
 from machinery.pretrained import load_pretrained, show_pretrained
 from tests.tools import ASSETS, expect_close, train_tiny
@@ -58,6 +65,49 @@ def test_pretrained_generator_draws_faces(notebook, folder):
     assert 0.2 < shares['Male'] < 0.7 and shares['Young'] > 0.5 and shares['Bald'] < 0.3
     for word in ('data', 'images seen', 'recipe', 'distance', 'Limits', 'Bias'):
         assert word in saved['card'], word
+
+
+NO_IMAGES = {
+    'no number': (torch.full((8, 3, 32, 32), float('nan')), 'found numbers that are not finite'),
+    'without end': (torch.full((8, 3, 32, 32), float('inf')), 'found numbers that are not finite'),
+    'int64': (torch.zeros(8, 3, 32, 32).long(), 'found torch.int64, expected'),
+    'up to 255': (torch.arange(256.0).expand(8, 3, 32, 256), r'found values up to 255, expected'),
+    'grey': (torch.zeros(8, 1, 32, 32), r'found \(8, 1, 32, 32\), expected'),
+    'one image': (torch.zeros(3, 32, 32), r'found \(3, 32, 32\), expected'),
+    'an array': (torch.zeros(8, 3, 32, 32).numpy(), 'found a ndarray, expected'),
+}
+
+
+@pytest.mark.parametrize('name', NO_IMAGES)
+def test_what_is_no_image_gets_no_figure(crowd, name):
+    """Refused in words by all that looks at images, and not turned into a number."""
+    images, found = NO_IMAGES[name]
+    distance = FaceDistance(crowd[:40])
+    for look in (distance, attribute_shares, lambda images: quality(images, crowd[:40]),
+                 lambda images: nearest_faces(images, crowd[:40])):
+        with pytest.raises(ValueError, match=f'images: {found}'):
+            look(images)
+
+
+@pytest.mark.parametrize('n_images', [0, 1])
+def test_a_crowd_has_two_images(crowd, n_images):
+    """One image has no spread, so it has no distance."""
+    distance = FaceDistance(crowd[:40])
+    for look in (distance, lambda images: quality(images, crowd[:40]),
+                 lambda images: quality(crowd[:40], images)):
+        with pytest.raises(ValueError, match=f'images: found {n_images} of them, expected 2 or'):
+            look(crowd[:n_images])
+
+
+def test_training_goes_on_where_no_distance_can_be_had(notebook, folder, capsys):
+    """What the distance refuses is left out, in words, and the epochs are kept."""
+    def refuse(images):
+        return to_bytes(images * math.nan)
+
+    _, _, losses = train_tiny(notebook, 2, distance=refuse)
+    said = capsys.readouterr().out
+    assert len(losses) == 6 and len(load_history()['distances']) == 0
+    assert said.count('The distance of this epoch is left out: images: found numbers that') == 2
 
 
 # ---------------------------------------------------------------------- files that are no good

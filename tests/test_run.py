@@ -87,6 +87,13 @@ def test_finished_run_is_read_back(notebook, folder, capsys):
     assert 'All 2 epochs are done' in shown
 
 
+def test_fewer_epochs_than_a_run_has(notebook, folder, capsys):
+    """Nothing is trained, and the line counts the epochs that there are."""
+    run_training(notebook, 2)
+    run_training(notebook, 1, resume=True)
+    assert 'All 2 epochs are done; to train further, raise n_epochs.' in capsys.readouterr().out
+
+
 def test_more_epochs_for_a_finished_run(notebook, folder, capsys):
     """Learning rates that were nearly 0 go on as the longer schedule has them, and that is said."""
     options = dict(lr_decay=True, lr=2e-4)
@@ -141,6 +148,30 @@ def test_best_epoch_is_kept(notebook, folder, capsys):
     assert load_history()['distances'][:, 1].tolist() == [3, 1, 2]
     run_training(notebook, 1)
     assert checkpoints.load_checkpoint(best=True)['epoch'] == 1      # never measured: the latest
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), RuntimeError('a distance of my own')])
+def test_epoch_whose_measuring_is_cut_short_is_kept(notebook, folder, capsys, error):
+    """It is trained: it is saved without a distance, and the epoch after it has not begun."""
+    whole = run_training(notebook, 4)
+    distances = iter([2.0, error, 1.0, 3.0])
+
+    def distance(images):
+        value = next(distances)
+        if isinstance(value, float):
+            return value
+        raise value
+
+    options = dict(flip=True, ema_decay=0.9, distance=distance)
+    with contextlib.suppress(RuntimeError):
+        train_tiny(notebook, 4, **options)
+    printed = capsys.readouterr().out
+    assert 'epoch    2/   4' in printed and checkpoints.load_checkpoint()['epoch'] == 2
+    if isinstance(error, KeyboardInterrupt):
+        assert 'Interrupted in epoch 2. On disk: all up to the end of epoch 2' in printed
+    expect_same_run(whole, run_training(notebook, 4, resume=True, **options))
+    assert load_history()['distances'][:, 0].tolist() == [1, 3, 4]
+    assert checkpoints.load_checkpoint(best=True)['epoch'] == 3
 
 
 def test_last_epoch_is_measured(notebook, folder):

@@ -1,5 +1,6 @@
 """What goes wrong in a run: a full disk, bad numbers, memory that is short, an end from outside."""
 import gc
+import io
 import math
 import os
 import shutil
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 import helpers
-from machinery import report
-from machinery.checkpoints import load_checkpoint
+from machinery import console, report
+from machinery.checkpoints import load_checkpoint, load_history
 from machinery.samples import load_samples
 from tests.tools import Acting, global_names, raises, run_training, tiny_training, train_tiny
 
@@ -65,16 +66,28 @@ def test_vanished_folder_is_made_again(notebook, folder, monkeypatch):
 # ---------------------------------------------------------------------------- an end from outside
 
 
-def test_terminated_like_interrupted(notebook, folder, capsys):
-    """SIGTERM in the second epoch: train returns what it has, and the old handler is back."""
-    def terminated_at_batch_5(loader):
-        return Acting(loader, at=5, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
+def terminated_at_batch_5(loader):
+    return Acting(loader, at=5, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
+
+@pytest.mark.parametrize('in_notebook', [True, False])
+def test_terminated_like_interrupted(notebook, folder, monkeypatch, capsys, in_notebook):
+    """SIGTERM in the second epoch: all is saved, and the old handler is back.
+
+    In a notebook train returns what it has; a script ends, with the status that tells of SIGTERM.
+    """
+    monkeypatch.setattr(console, 'in_notebook', lambda: in_notebook)
+    monkeypatch.setattr(console, '_DisplayArea', io.StringIO)
     before = signal.getsignal(signal.SIGTERM)
-    _, _, losses = train_tiny(notebook, 9, wrap=terminated_at_batch_5)
-    assert len(losses) in (4, 5)
+    if in_notebook:
+        _, _, losses = train_tiny(notebook, 9, wrap=terminated_at_batch_5)
+        assert len(losses) in (4, 5)
+    else:
+        with pytest.raises(SystemExit) as end:
+            train_tiny(notebook, 9, wrap=terminated_at_batch_5)
+        assert end.value.code == 143
     assert 'Interrupted in epoch 2' in capsys.readouterr().out
-    assert load_checkpoint()['epoch'] == 1
+    assert load_checkpoint()['epoch'] == 1 and len(load_history()['per_epoch']) == 1
     assert signal.getsignal(signal.SIGTERM) == before
 
 
