@@ -33,6 +33,11 @@ def print_what_can_be_printed():
         sys.stdout.reconfigure(errors='replace')
 
 
+def in_notebook():
+    """Say whether what is shown appears under a notebook's cell."""
+    return type(sys.stdout).__module__.startswith('ipykernel')
+
+
 def progress_bar(total, unit, length=None, **options):
     """Make a text progress bar for a notebook or a terminal; elsewhere it stays silent.
 
@@ -44,9 +49,8 @@ def progress_bar(total, unit, length=None, **options):
         what = dict(total=total or None)
     else:
         what = dict(iterable=total, total=length)
-    in_notebook = type(sys.stdout).__module__.startswith('ipykernel')
-    file = _DisplayArea() if in_notebook else sys.stdout
-    silent = not in_notebook and not sys.stdout.isatty()
+    file = _DisplayArea() if in_notebook() else sys.stdout
+    silent = not in_notebook() and not sys.stdout.isatty()
     return tqdm(**what, unit=unit, file=file, disable=silent, leave=False, mininterval=1, **options)
 
 

@@ -1,6 +1,5 @@
 """A picture of the training under the notebook's cell, renewed in place while it goes on."""
 import io
-import sys
 import time
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
+from .console import in_notebook
 from .pictures import D_COLOUR, G_COLOUR, to_array
 
 SHARE = 0.02         # of the training time that may go into pictures
@@ -26,8 +26,7 @@ class LiveView:
     """
 
     def __init__(self, wanted):
-        in_notebook = type(sys.stdout).__module__.startswith('ipykernel')
-        self.wanted = wanted and in_notebook
+        self.wanted = wanted and in_notebook()
         self.handle = None
         self.next_time = 0.0
 
