@@ -22,9 +22,6 @@ from machinery.encoder import FaceEncoder
 from tests.tools import ASSETS, train_tiny
 
 LARGEST = 2_500_000          # bytes of a page
-CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
-OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-           '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 # The page's own functions, run on noises from the standard input.
 IN_NODE = r'''
@@ -78,20 +75,6 @@ def pages(generators, sliders, tmp_path_factory):
         paths[size] = folder / f'{size}.html'
         paths[size].write_text(text, encoding='utf-8')
     return paths
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """A Chromium that is there already; the tests that need it are skipped without one."""
-    playwright = pytest.importorskip('playwright.sync_api')
-    found = [shutil.which(name) for name in CHROMIUM]
-    path = next(filter(None, found), None)
-    if not path:
-        pytest.skip('there is no Chromium here')
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=path, args=OPTIONS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
