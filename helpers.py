@@ -28,6 +28,7 @@ from machinery.encoder import (
     nearest_faces,
     seen_attributes,
 )
+from machinery.explorer import show_page
 from machinery.fast_step import capture
 from machinery.identity import code_of
 from machinery.images import decode_folder
@@ -54,7 +55,7 @@ __all__ = [
     'choose_preset', 'configure', 'face', 'versions',
     # pictures
     'film', 'plot_attributes', 'plot_distance', 'plot_losses', 'show_beside', 'show_epochs',
-    'show_grid', 'show_pretrained',
+    'show_grid', 'show_page', 'show_pretrained',
     # the data
     'DeviceLoader', 'FACES_COUNT', 'ImageDataset', 'balancing_sampler', 'decode_folder',
     'drawn_faces', 'load_attributes', 'load_dataset', 'read_attributes',

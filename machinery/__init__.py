@@ -14,6 +14,7 @@ replay        a step recorded once, replayed, and checked at its first replay
 sources       which images to train on: a folder, a zip archive, CelebA, SVHN or drawn faces
 attributes    CelebA's list of attributes, and a sampler that balances them
 batches       the data set, and its batches made on the device
+explorer      a generator in one page, for a browser and for the notebook
 directions    directions in noise space that change one thing in a face
 metric        how far generated faces are from real ones
 encoder       the face encoder that the distance looks through
@@ -32,6 +33,6 @@ calls         functions from elsewhere, called with as much as they take
 console       checks of arguments, and the progress bar
 """
 ROOMS = ('adopted', 'run', 'checkpoints', 'epochs', 'identity', 'lock', 'report', 'failures',
-         'live_view', 'fast_step', 'replay', 'sources', 'attributes', 'batches', 'directions',
-         'metric', 'encoder', 'pretrained', 'pictures', 'download', 'images', 'samples', 'lesson',
-         'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls', 'console')
+         'live_view', 'fast_step', 'replay', 'sources', 'attributes', 'batches', 'explorer',
+         'directions', 'metric', 'encoder', 'pretrained', 'pictures', 'download', 'images',
+         'samples', 'lesson', 'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls', 'console')

@@ -34,7 +34,7 @@ def print_what_can_be_printed():
 
 
 def in_notebook():
-    """Say whether what is printed appears under a notebook's cell."""
+    """Say whether what is shown appears under a notebook's cell."""
     return type(sys.stdout).__module__.startswith('ipykernel')
 
 

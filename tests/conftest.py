@@ -7,6 +7,10 @@ import problem_unittests
 from machinery.drawn import drawn_faces
 from tests.tools import ASSETS, NOTEBOOK, PROJECT
 
+CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
+OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+           '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
 notebook = problem_unittests.notebook
 globals().update(problem_unittests.PART_FIXTURES)
 
@@ -39,3 +43,17 @@ def copy_of_project(tmp_path):
     for path in (PROJECT / 'helpers.py', PROJECT / 'problem_unittests.py', NOTEBOOK):
         shutil.copy(path, tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A Chromium that is there already; the tests that need it are skipped without one."""
+    playwright = pytest.importorskip('playwright.sync_api')
+    found = [shutil.which(name) for name in CHROMIUM]
+    path = next(filter(None, found), None)
+    if not path:
+        pytest.skip('there is no Chromium here')
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=path, args=OPTIONS)
+        yield chromium
+        chromium.close()

@@ -1,4 +1,5 @@
 """The page: its JavaScript draws torch's faces, and its buttons and sliders do what they say."""
+import contextlib
 import io
 import json
 import re
@@ -6,20 +7,21 @@ import shutil
 import subprocess
 import time
 
+import nbformat
 import pytest
 import torch
+from nbconvert import HTMLExporter
 from PIL import Image
 
 import helpers
-from experiments import directions, explorer
+from experiments import common, directions
+from experiments import explorer as command
 from machinery import directions as rooms
+from machinery import explorer
 from machinery.encoder import FaceEncoder
 from tests.tools import ASSETS, train_tiny
 
-LARGEST = 2_500_000          # bytes of the page in assets/
-CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
-OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-           '--disable-background-networking', '--disable-component-update', '--disable-sync']
+LARGEST = 2_500_000          # bytes of a page
 
 # The page's own functions, run on noises from the standard input.
 IN_NODE = r'''
@@ -43,13 +45,13 @@ console.log(JSON.stringify({
 @pytest.fixture(scope='module')
 def generators():
     """The shipped generator; and one of 64x64, not trained, whose statistics are no ones."""
-    large = explorer.common.notebook_definitions().Generator(20, 8, 64)
+    large = common.notebook_definitions().Generator(100, 32, 64)
     torch.manual_seed(0)
     for name, value in large.state_dict().items():
         if name.endswith('running_var'):
             value.uniform_(0.5, 2)
         elif value.is_floating_point():
-            value.normal_(0, 0.3)
+            value.normal_(0, 0.15)
     return {32: directions.load_generator(), 64: large.eval()}
 
 
@@ -57,7 +59,7 @@ def generators():
 def sliders():
     """(directions that hold, rows of their table) of the shipped generator."""
     _, held = directions.read_directions(ASSETS / 'directions.npz')
-    _, rows = explorer.common.read_csv(ASSETS / 'directions.csv')
+    _, rows = common.read_csv(ASSETS / 'directions.csv')
     return held, rows
 
 
@@ -73,20 +75,6 @@ def pages(generators, sliders, tmp_path_factory):
         paths[size] = folder / f'{size}.html'
         paths[size].write_text(text, encoding='utf-8')
     return paths
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """A Chromium that is there already; the tests that need it are skipped without one."""
-    playwright = pytest.importorskip('playwright.sync_api')
-    found = [shutil.which(name) for name in CHROMIUM]
-    path = next(filter(None, found), None)
-    if not path:
-        pytest.skip('there is no Chromium here')
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=path, args=OPTIONS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -211,13 +199,13 @@ def test_page_draws_torchs_faces_in_a_browser(generators, open_page):
 def test_page_in_assets_is_that_of_the_generator(pages):
     """python -m experiments.explorer makes it again."""
     page = (ASSETS / 'explorer.html').read_bytes()
-    assert len(page) < LARGEST
     assert page == pages[32].read_bytes(), 'run python -m experiments.explorer'
 
 
 @pytest.mark.parametrize('size', [32, 64])
 def test_page_is_one_whole_file(pages, size):
     text = pages[size].read_text(encoding='utf-8')
+    assert len(text.encode()) < LARGEST
     assert re.findall(r'\{\{[\w.]+\}\}', text) == []
     assert re.findall(r'\b(?:src|srcset)=|@import|url\(', text) == []
     assert set(re.findall(r'https?://[\w./-]+', text)) <= {'https://arxiv.org/abs/1411.7766'}
@@ -233,12 +221,88 @@ def test_what_the_data_is_called_cannot_break_the_page(generators):
 def test_page_of_a_run(notebook, capsys):
     """The command makes a page of one's own run, under the name that was asked for."""
     train_tiny(notebook, 1, data='six drawings')
-    explorer.main(['checkpoints_gan', '--output', 'mine.html', '--no-sliders'])
+    command.main(['checkpoints_gan', '--output', 'mine.html', '--no-sliders'])
     with open('mine.html', encoding='utf-8') as file:
         page = file.read()
     assert 'six drawings. If these' in page
     assert 'helpers.face(numbers, &#x27;checkpoints_gan&#x27;)' in page
     assert '0 sliders' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda G: delattr(G, 'project'),
+    lambda G: G.layers.__setitem__(1, torch.nn.LeakyReLU(0.2)),
+    lambda G: G.layers.__setitem__(-2, torch.nn.ConvTranspose2d(8, 3, 2, stride=2))])
+def test_generator_of_other_layers_is_refused(notebook, spoil):
+    """In one sentence: its page would draw other faces, or none."""
+    G = notebook.Generator(20, 8)
+    spoil(G)
+    with pytest.raises(ValueError, match="notebook's Generator alone, and this one is another"):
+        explorer.make_page(G)
+
+
+# --------------------------------------------------------------------------------- in the notebook
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, as in a notebook: a list of HTML."""
+    shown = []
+    monkeypatch.setattr(explorer, 'in_notebook', lambda: True)
+    monkeypatch.setattr(explorer, 'display', lambda html: shown.append(html.data))
+    return shown
+
+
+def found_directions(z_size):
+    return {name: torch.ones(z_size) for name in rooms.NAMES}
+
+
+def test_small_page_is_shown_under_its_cell(notebook, folder, shown, capsys):
+    """And it is written beside the run. Its sliders are those that are taken out of each other."""
+    explorer.show_page(notebook.Generator(100, 8), found_directions(100), 'drawings', '.')
+    page = (folder / 'explorer.html').read_text(encoding='utf-8')
+    assert f'explorer.html: {len(page.encode()):,} bytes' in capsys.readouterr().out
+    assert page.count('"vector":') == len(rooms.CORE)
+    assert 'How the sliders were found' in page and 'faces in 100' not in page
+    assert shown == [explorer.framed(page)]
+
+
+def test_large_page_is_a_file_alone(notebook, folder, shown, capsys):
+    explorer.show_page(notebook.Generator(100, 64), {}, 'drawings', '.')
+    n_bytes = (folder / 'explorer.html').stat().st_size
+    assert explorer.LARGEST_INLINE < n_bytes < LARGEST and shown == []
+    assert f'{n_bytes:,} bytes' in capsys.readouterr().out
+
+
+def test_generator_from_elsewhere_is_told_in_a_line(folder, shown, capsys):
+    G = torch.nn.Linear(20, 3)
+    G.z_size = 20
+    explorer.show_page(G, {}, 'drawings', '.')
+    assert capsys.readouterr().out.startswith('No page: ') and not list(folder.iterdir())
+
+
+def test_page_in_a_saved_notebook(notebook, browser, tmp_path):
+    """In what nbconvert makes of it, the page works, and leaves the rest of the notebook alone."""
+    page = explorer.make_page(notebook.Generator(20, 8), 'drawings', held=found_directions(20))
+    outputs = [nbformat.v4.new_output('display_data', {'text/html': explorer.framed(page)})]
+    cells = [nbformat.v4.new_markdown_cell('# Above'),
+             nbformat.v4.new_code_cell('show()', outputs=outputs),
+             nbformat.v4.new_markdown_cell('Below')]
+    html, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    (tmp_path / 'saved.html').write_text(html, encoding='utf-8')
+    with contextlib.closing(browser.new_context(offline=True)) as context:
+        outer = context.new_page()
+        outer.goto((tmp_path / 'saved.html').as_uri(), wait_until='domcontentloaded')
+        frame = outer.frame_locator('iframe')
+        frame.locator('#wall canvas[width="128"]').nth(35).wait_for()    # all faces are drawn
+        before = frame.locator('#face').evaluate('face => face.toDataURL()')
+        frame.locator("input[data-name='smile']").press('End')
+        frame.locator('#keep').click()
+        assert frame.locator('.kept li').count() == 1
+        assert frame.locator('#face').evaluate('face => face.toDataURL()') != before
+        assert outer.evaluate('typeof generator + typeof stage') == 'undefinedundefined'
+        assert outer.locator('h1').count() == 1
+        assert outer.locator('iframe').bounding_box()['width'] > 500
 
 
 # --------------------------------------------------------------------------------- in the browser

@@ -17,7 +17,7 @@ import problem_unittests
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
 from problem_unittests import PARTS
-from tests.tools import NOTEBOOK, PROJECT, run_python, train_tiny
+from tests.tools import NOTEBOOK, PROJECT, run_python
 
 # ---------------------------------------------------------------------------------- the definitions
 
@@ -208,18 +208,6 @@ def test_parameters_can_be_injected(monkeypatch):
     assert config['g_conv_dim'] == 4 and sorted(config) == sorted(scope['PARAMETERS'])
 
 
-def test_faces_in_a_fresh_kernel(folder, notebook):
-    """The README's three lines draw the shipped generator's faces, and others those of a run."""
-    train_tiny(notebook, 1)
-    readme = (PROJECT / 'README.md').read_text(encoding='utf-8')
-    lines, = re.findall(r'```\n(import helpers, torch\n.+?)```', readme, re.DOTALL)
-    assert len(lines.splitlines()) == 3
-    of_the_run = f'helpers.load_definitions({str(NOTEBOOK)!r}).sample_faces(32)'
-    done = run_python(folder, '-c', f'{lines}helpers.show_grid({of_the_run})',
-                      environment=dict(MPLBACKEND='agg'))
-    assert done.returncode == 0, done.stderr
-
-
 # ---------------------------------------------------------------------------------------- its tests
 
 
@@ -241,18 +229,69 @@ def test_a_success_prints_and_leaves_the_random_state(notebook, capsys):
 # --------------------------------------------------------------------------------------- whole runs
 
 
+class CountingClient(NotebookClient):
+    """Runs a notebook, and counts how often a picture is put in the place of an earlier one."""
+    n_renewed = 0
+
+    def process_message(self, message, *arguments):
+        data = message['content'].get('data', {})
+        if message['msg_type'] == 'update_display_data' and 'image/png' in data:
+            self.n_renewed += 1
+        return super().process_message(message, *arguments)
+
+
 def run_notebook(notebook, folder, **environment):
     """Run a notebook in a folder, in the smoke preset on drawn faces; outputs are put into it.
 
     Returns (all that it printed, the number of its pictures).
     """
-    environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn') | environment
+    environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn',
+                       DCGAN_RUN='') | environment
     resources = {'metadata': {'path': str(folder)}}
-    client = NotebookClient(notebook, timeout=300, kernel_name='python3', resources=resources)
+    client = CountingClient(notebook, timeout=300, kernel_name='python3', resources=resources)
     client.execute(env=environment)
+    assert client.n_renewed <= 4, 'renewed by time and not by batch: there are eight'
     outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
     pictures = [output for output in outputs if 'image/png' in output.get('data', {})]
     return ''.join(output.get('text', '') for output in outputs), len(pictures)
+
+
+def outputs_of(notebook, call):
+    """The outputs of the one cell whose source has this call in it."""
+    outputs, = [cell.outputs for cell in notebook.cells
+                if cell.cell_type == 'code' and call in cell.source and 'def ' not in cell.source]
+    return outputs
+
+
+def expect_one_picture_of_the_training(notebook):
+    """The live view leaves one picture under its cell, and nothing that only Jupyter can show."""
+    shown = [output.get('data', {}) for output in outputs_of(notebook, 'helpers.call_train(')]
+    assert sum('image/png' in data for data in shown) == 1
+    assert 'widgets' not in notebook.metadata
+    kinds = {kind for cell in notebook.cells for output in cell.get('outputs', [])
+             for kind in output.get('data', {})}
+    assert kinds <= {'image/png', 'text/html', 'text/plain'}
+
+
+def expect_page_in_a_frame(notebook):
+    """The run's page is under the last cell, inside the notebook, and shut off from the rest."""
+    line, frame = outputs_of(notebook, 'helpers.show_page(')
+    assert line.text.startswith('checkpoints_gan/explorer.html: ')
+    assert '<iframe srcdoc="&lt;!DOCTYPE html&gt;' in frame.data['text/html']
+    assert 'sandbox="allow-scripts allow-downloads"' in frame.data['text/html']
+
+
+def expect_readme_draws_faces(folder):
+    """The README's three lines, literally: faces of the shipped generator, and of the run here."""
+    readme = (PROJECT / 'README.md').read_text(encoding='utf-8')
+    blocks = re.findall(r'```\n(import helpers, torch\n.+?)```', readme, re.DOTALL)
+    assert ['checkpoints_gan' in block for block in blocks] == [False, True]
+    for block in blocks:
+        assert len(block.splitlines()) == 3
+        shown = 'import matplotlib.pyplot as plt\nprint(plt.gca().images[0].get_array().shape)'
+        done = run_python(folder, '-c', block + shown,
+                          environment=dict(MPLBACKEND='agg', PYTHONPATH=''))
+        assert done.stdout == '(133, 265, 3)\n', done.stderr
 
 
 def test_notebook_runs_from_top_to_bottom(copy_of_project):
@@ -264,15 +303,26 @@ def test_notebook_runs_from_top_to_bottom(copy_of_project):
         assert 'NOT photographs' in printed and 'epoch    2/   2' in printed
         assert ('All 2 epochs are done' in printed) == (run == 2)
         assert n_pictures >= 6
+        expect_one_picture_of_the_training(notebook)
+        expect_page_in_a_frame(notebook)
+    expect_readme_draws_faces(copy_of_project)
     assert len(load_samples(copy_of_project / 'train_samples.pkl')) == 2
 
 
 def test_notebook_runs_as_a_script(copy_of_project):
-    """Exported by nbconvert, it trains in a terminal, even in one that knows no é."""
+    """Exported by nbconvert, it trains in a terminal, even in one that knows no é.
+
+    And all that the run writes goes to a folder of its own.
+    """
     run_python(copy_of_project, '-m', 'nbconvert', '--to', 'script', NOTEBOOK.name)
     environment = dict(DCGAN_PRESET='smoke n_epochs=1', DCGAN_DATA='drawn', MPLBACKEND='agg',
-                       LC_ALL='C', PYTHONUTF8='0')
+                       DCGAN_RUN='~/drive', HOME=str(copy_of_project), LC_ALL='C', PYTHONUTF8='0')
+    before = set(os.listdir(copy_of_project))
     done = run_python(copy_of_project, 'dcgan_faces.py', environment=environment)
     assert done.returncode == 0, done.stderr
     assert 'epoch    1/   1' in done.stdout and 'Fr?chet face distance' in done.stdout
-    assert (copy_of_project / 'train_samples.pkl').exists()
+    assert '<IPython' not in done.stdout
+    new = set(os.listdir(copy_of_project)) - before - {'__pycache__'}
+    assert {name for name in new if not name.startswith('.')} == {'drive'}
+    assert (copy_of_project / 'drive/train_samples.pkl').exists()
+    assert (copy_of_project / 'drive/checkpoints_gan/explorer.html').exists()

@@ -122,7 +122,7 @@ def damage(path):
 def run_python(folder, *arguments, environment=(), timeout=300):
     """Run Python in a folder, with this project in reach; return what subprocess.run() returns."""
     command = [sys.executable, *map(str, arguments)]
-    environment = dict(os.environ, PYTHONPATH=str(PROJECT), **dict(environment))
+    environment = dict(os.environ, PYTHONPATH=str(PROJECT)) | dict(environment)
     return subprocess.run(command, cwd=folder, env=environment, timeout=timeout,
                           capture_output=True, text=True)
 
