@@ -6,8 +6,10 @@ said in machinery/__init__.py.
 """
 import ast
 import importlib
+import math
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ from machinery.attributes import balancing_sampler, load_attributes, read_attrib
 from machinery.batches import DeviceLoader, ImageDataset
 from machinery.calls import call
 from machinery.checkpoints import CHECKPOINTS, load_checkpoint, load_history
-from machinery.console import check_choice, check_whole
+from machinery.console import check_choice, check_range, check_whole
 from machinery.devices import choose_device, device_name, has_bfloat16, to_device
 from machinery.directions import find_directions, move
 from machinery.drawn import drawn_faces
@@ -94,6 +96,16 @@ def choose_preset(presets):
     return preset
 
 
+WHOLE = ('batch_size', 'd_conv_dim', 'g_conv_dim', 'z_size', 'penalty_every', 'n_epochs',
+         'print_every', 'distance_every')
+RANGES = {             # name: (lowest, below, in words)
+    'lr': (sys.float_info.min, math.inf, 'a number above 0'),
+    'penalty': (0, math.inf, 'a number, 0 or more'),
+    **dict.fromkeys(('beta1', 'beta2', 'ema_decay', 'rescue'),
+                    (0, 1, 'a number from 0 to just below 1')),
+}
+
+
 def configure(parameters, preset, scope):
     """Let DCGAN_PRESET have the last word on the parameters, and return them all, in a dict.
 
@@ -109,8 +121,14 @@ def configure(parameters, preset, scope):
             scope[name] = preset[name]
         elif name in parameters:
             scope[name] = _value_like(scope[name], name, text)
+    config = {name: scope[name] for name in parameters}
     check_choice((32, 64, 128), img_size=scope['img_size'])
-    return {name: scope[name] for name in parameters}
+    for name, value in config.items():
+        if name in WHOLE:
+            check_whole(**{name: value})
+        elif name in RANGES:
+            check_range(*RANGES[name], **{name: value})
+    return config
 
 
 def _wish():
@@ -120,6 +138,8 @@ def _wish():
     pairs = []
     for change in changes:
         key, _, text = change.partition('=')
+        if key in dict(pairs):
+            raise ValueError(f'DCGAN_PRESET: found {key} twice, expected it once')
         pairs.append((key, text))
     return name, pairs
 

@@ -463,7 +463,7 @@ def softplus(x):
 
 @part_test
 def test_objectives(OBJECTIVES):
-    """Each objective's values against its paper's formula, and the sign of G's gradient."""
+    """Each objective's values against its paper's formula; of any, the way that it pushes."""
     real = [0.5, -1.0, 3.0]
     fake = [-0.5, 2.0, -4.0]
     pairs = list(zip(real, fake, strict=True))
@@ -498,6 +498,19 @@ def test_objectives(OBJECTIVES):
         gradient, = torch.autograd.grad(g_loss, y)
         expect(gradient[2] < 0, "G's gradient at its lowest logit", gradient.tolist(),
                'negative, which calls for a higher logit', objective=name)
+    for name, (d_objective, g_objective) in OBJECTIVES.items():
+        check_directions(name, d_objective, g_objective)
+
+
+def check_directions(name, d_objective, g_objective):
+    """One step towards the right answer from far on the wrong side helps, whatever the loss is."""
+    low, less_low, less_high, high = (torch.full((4, 1), logit) for logit in (-3.0, -2.0, 2.0, 3.0))
+    for what, loss, far, near in (
+            ("D's loss as real logits rise", d_objective, (low, low), (less_low, low)),
+            ("D's loss as fake logits fall", d_objective, (high, high), (high, less_high)),
+            ("G's loss as fake logits rise", g_objective, (high, low), (high, less_low))):
+        before, after = loss(*far).item(), loss(*near).item()
+        expect(after < before, what, (before, after), 'the second one lower', objective=name)
 
 
 @part_test

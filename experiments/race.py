@@ -35,7 +35,8 @@ RECIPES = {
     'earlier': EARLIER,                              # ours until now
     'ours': EARLIER | dict(batch_size=8, lr=1.2e-3, penalty=0.01, penalty_every=16),
 }
-LENGTHS = (5_120, 10_240, 20_480, 40_960, 89_600)      # whole batches of 128 in each pass
+# whole batches of 128 in each pass
+LENGTHS = (2_560, 3_840, 5_120, 10_240, 20_480, 40_960, 89_600)
 TARGETS = (20, 10, 5, 3, 2, 1)
 PASSES = 10                  # in which the images of a run are shown; rates fall from pass to pass
 HOLD_OUT = 0.1

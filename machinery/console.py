@@ -26,6 +26,15 @@ def check_whole(**values):
             raise ValueError(f'{name}: found {value!r}, expected a whole number, 1 or more')
 
 
+def check_range(low, high, expected, **values):
+    """Raise ValueError, saying what was expected, unless values are numbers, low <= value < high.
+    """
+    for name, value in values.items():
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not low <= value < high:
+            raise ValueError(f'{name}: found {value!r}, expected {expected}')
+
+
 def print_what_can_be_printed():
     """Let a terminal without UTF-8 show a question mark for é, instead of ending the program."""
     encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'

@@ -70,6 +70,7 @@ INIT = 'isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))'
 PARTS = '''parts = dict(D=D, G=G, G_average=G_average,
                  d_optimizer=d_optimizer, g_optimizer=g_optimizer)'''
 REAL_BCE = 'return F.binary_cross_entropy_with_logits(D_out, target)'
+BCE_ROW = "'bce': (bce_d_loss, bce_g_loss),"
 SUBPLOT = 'fig.add_subplot(2, 8, i + 1)\n        imshow((img'
 GRID = 'return generate(G_average, z)'
 ANOTHER_GRID = 'return generate(G_average, torch.randn(z.shape))'
@@ -206,6 +207,17 @@ UNSEEN = [
      unittests.test_objectives),
     ('hinge the wrong way round',
      edit(('F.relu(1 - real) + F.relu(1 + fake)', 'F.relu(1 + real) + F.relu(1 - fake)')),
+     unittests.test_objectives),
+    ("own objective, D's sign flipped for real images",
+     edit((BCE_ROW, f"'own': (lambda real, fake: fake_loss(real) + fake_loss(fake), bce_g_loss),"
+                    f'\n    {BCE_ROW}')),
+     unittests.test_objectives),
+    ("own objective, D's sign flipped for fakes",
+     edit((BCE_ROW, f"'own': (lambda real, fake: real_loss(real) + real_loss(fake), bce_g_loss),"
+                    f'\n    {BCE_ROW}')),
+     unittests.test_objectives),
+    ("own objective, G's sign flipped",
+     edit((BCE_ROW, f"'own': (bce_d_loss, lambda real, fake: fake.mean()),\n    {BCE_ROW}")),
      unittests.test_objectives),
     ('always the same objective',
      edit(('OBJECTIVES[objective]', "OBJECTIVES['bce']")),

@@ -35,8 +35,8 @@ def configured(monkeypatch, wish, **by_hand):
     """The configuration that a wish gives, where the parameters cell says by_hand."""
     monkeypatch.setenv('DCGAN_PRESET', wish)
     scope = PARAMETERS | by_hand
-    config = helpers.configure(PARAMETERS, helpers.choose_preset(PRESETS), scope)
-    assert {name: scope[name] for name in PARAMETERS} == config
+    config = helpers.configure(scope.copy(), helpers.choose_preset(PRESETS), scope)
+    assert scope == config
     return config
 
 
@@ -62,7 +62,11 @@ def test_preset_changes_every_parameter(monkeypatch, wish, expected):
     ('quick print_every=0', 'print_every: found 0, expected a whole number, 1 or more'),
     ('quick balance=("Male")', r"balance: found .* expected names like \('Male','Young'\)"),
     ('quick img_size=48', 'img_size: found 48, expected one of 32, 64, 128'),
-    ('quick lr', "lr: found '', expected a number")])
+    ('quick lr', "lr: found '', expected a number"),
+    ('quick lr=1 lr=2', "DCGAN_PRESET: found lr twice, expected it once"),
+    ('quick n_epochs=1 n_epochs=1', "DCGAN_PRESET: found n_epochs twice"),
+    ('quick lr=0', 'lr: found 0, expected a number above 0'),
+    ('quick lr=1e999', 'lr: found inf, expected a number above 0')])
 def test_wrong_changes_are_refused_in_words(monkeypatch, wish, message):
     with pytest.raises(ValueError, match=message):
         configured(monkeypatch, wish)
@@ -72,3 +76,30 @@ def test_wrong_size_by_hand_is_refused_at_once(monkeypatch):
     """Before any image is decoded, wherever the size comes from."""
     with pytest.raises(ValueError, match='img_size: found 48, expected one of 32, 64, 128'):
         configured(monkeypatch, 'quick', img_size=48)
+
+
+@pytest.mark.parametrize('by_hand, expected', [
+    (dict(lr=-1e-4), 'a number above 0'),
+    (dict(lr='fast'), 'a number above 0'),
+    (dict(lr=float('nan')), 'a number above 0'),
+    (dict(penalty=-1), 'a number, 0 or more'),
+    (dict(penalty=True), 'a number, 0 or more'),
+    (dict(ema_decay=1.5), 'a number from 0 to just below 1'),
+    (dict(ema_decay=1), 'a number from 0 to just below 1'),
+    (dict(rescue=5), 'a number from 0 to just below 1'),
+    (dict(beta1=1), 'a number from 0 to just below 1'),
+    (dict(beta2=-0.1), 'a number from 0 to just below 1'),
+    (dict(batch_size=0), 'a whole number, 1 or more'),
+    (dict(z_size=2.5), 'a whole number, 1 or more'),
+    (dict(penalty_every=0), 'a whole number, 1 or more'),
+    (dict(distance_every=0), 'a whole number, 1 or more')], ids=str)
+def test_parameters_out_of_range_are_refused_at_once(monkeypatch, by_hand, expected):
+    """Before any image is decoded, and not after an epoch."""
+    (name, value), = by_hand.items()
+    with pytest.raises(ValueError, match=f'{name}: found {value!r}, expected {expected}'):
+        configured(monkeypatch, 'quick', **by_hand)
+
+
+def test_parameters_at_the_ends_of_their_ranges(monkeypatch):
+    ends = dict(penalty=0, ema_decay=0, rescue=0, beta1=0.0, beta2=0, batch_size=1)
+    assert configured(monkeypatch, 'quick', **ends) == PARAMETERS | ends
