@@ -46,7 +46,7 @@ from machinery.pictures import (
     show_epochs,
     show_grid,
 )
-from machinery.pretrained import PRETRAINED, load_pretrained, rebuild, show_pretrained
+from machinery.pretrained import load_pair, load_pretrained, rebuild, show_pretrained
 from machinery.run import Run
 from machinery.samples import SAMPLES, load_samples
 from machinery.seeds import set_seed
@@ -62,10 +62,10 @@ __all__ = [
     'DeviceLoader', 'FACES_COUNT', 'ImageDataset', 'balancing_sampler', 'decode_folder',
     'drawn_faces', 'load_attributes', 'load_dataset', 'read_attributes',
     # training
-    'CHECKPOINTS', 'PRETRAINED', 'Run', 'SAMPLES', 'call', 'call_train', 'capture', 'check_choice',
+    'CHECKPOINTS', 'Run', 'SAMPLES', 'call', 'call_train', 'capture', 'check_choice',
     'check_whole', 'choose_device', 'choose_run_folder', 'code_of', 'device_name', 'has_bfloat16',
-    'load_checkpoint', 'load_definitions', 'load_history', 'load_pretrained', 'load_samples',
-    'rebuild', 'set_seed', 'to_device',
+    'load_checkpoint', 'load_definitions', 'load_history', 'load_pair', 'load_pretrained',
+    'load_samples', 'rebuild', 'set_seed', 'to_device',
     # quality
     'ENCODER', 'FaceDistance', 'FaceEncoder', 'attribute_shares', 'find_directions', 'move',
     'nearest_faces', 'quality', 'seen_attributes',
@@ -206,6 +206,7 @@ def face(numbers, folder=None):
 RENAMED = {          # name in earlier versions: (room, name there)
     'Feed': ('batches', 'DeviceLoader'),
     'FACES_DIR': ('sources', 'FACES_DIR'),
+    'PRETRAINED': ('pretrained', 'PRETRAINED'),
     'alone': ('devices', 'alone'),
     'decode_image': ('images', 'decode_image'),
     'download': ('download', 'download'),

@@ -5,8 +5,10 @@
 FOLDER holds checkpoints_gan/, train_samples.pkl and the run's images as processed_celeba_small/.
 PROVENANCE (command, device, torch version) stands in each row of the tables. Writes faces.png (the
 last fixed-noise grid), curves.png, epochs.png, training.png (a film), distance.png and
-attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; and the averaged
-generator of the best epoch, in half precision, generator-32.pt with its card generator-32.md.
+attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; and the networks of
+the best epoch as a folder, dcgan-32 or dcgan-64 after their size (see experiments/export.py).
+Generated faces are held against those that the run held out; a run of an earlier version held none
+out, and is judged by faces that it was trained on.
 """
 from pathlib import Path
 
@@ -17,38 +19,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import helpers
-from experiments import common
-from machinery import files
-
-CARD = """\
-# generator-32
-
-A DCGAN generator: 100 normal random numbers to a face of 32×32.
-`helpers.load_pretrained()` reads it; nothing in it is run.
-
-| | |
-|---|---|
-| data | {data}; CelebA, ids 000001 to 018000, central 108x108, non-commercial research only |
-| images seen | {images_seen:,} (best epoch: {epoch} of {n_epochs}), seed {seed} |
-| recipe | {recipe} |
-| made by | {provenance} |
-| weights | generator averaged over steps (EMA), float16, {n_weights:,} numbers |
-| Fréchet face distance | {distance:.2f}; floor (real against real) {floor:.2f}. \
-5,000 generated, 5,000 real, 32×32, eval mode. Not an FID |
-| kernel face distance | {kernel:.4f} |
-| symmetric precision, coverage | {precision:.3f}, {coverage:.3f} \
-(real against real: {floor_precision:.3f}, {floor_coverage:.3f}) |
-
-**Limits.** 32×32 pixels, near-frontal celebrity faces. The reference faces are among the training
-faces, so the distance rewards memorising as much as learning; the nearest training faces are shown
-in the notebook. Do not take a generated face for an anonymous one.
-
-**Bias.** It repeats what CelebA shows: mostly young faces, and rare things more rarely still.
-attributes.csv has the share of each of 40 attributes in training and in generated faces, as the
-encoder of this project sees them (its accuracy: encoder.csv).
-"""
-RECIPE = ('g_conv_dim', 'batch_size', 'lr', 'beta1', 'beta2', 'objective', 'penalty', 'flip',
-          'ema_decay', 'lr_decay')       # what the card says of the configuration
+from experiments import common, export
 
 
 def save_figure(into, name):
@@ -93,8 +64,9 @@ def shares_of_labels(path, image_files):
     return dict(zip(names, labels.float().mean(0).tolist(), strict=True))
 
 
-def write_quality(into, generated, real, ours, floor, best, provenance):
+def write_quality(into, generated, real, figures, best, provenance):
     config = best['config']
+    ours, floor = figures['values'], figures['floor']
     rows = []
     for name in ours:
         rows.append(dict(figure=name, generated=f'{ours[name]:.4f}', floor=f'{floor[name]:.4f}',
@@ -122,24 +94,6 @@ def write_training(into, latest, history, provenance):
     common.Table(into / 'training.csv', rows[0], key=('epoch',)).write(rows)
 
 
-def write_generator(into, best, ours, floor, provenance):
-    """Keep the averaged generator of the best epoch, and its card beside it."""
-    config = best['config']
-    weights = common.in_half_precision(best['G_average'])
-    card = CARD.format(
-        **config, epoch=best['epoch'], images_seen=best['images_seen'], provenance=provenance,
-        recipe=', '.join(f'{name} {config[name]}' for name in RECIPE),
-        n_weights=sum(value.numel() for value in weights.values()),
-        distance=ours['Fréchet face distance'], floor=floor['Fréchet face distance'],
-        kernel=ours['kernel face distance'],
-        precision=ours['symmetric precision'], coverage=ours['coverage'],
-        floor_precision=floor['symmetric precision'], floor_coverage=floor['coverage'])
-    path = into / helpers.PRETRAINED.name
-    path.with_suffix('.md').write_text(card.replace('32x32', '32×32'), encoding='utf-8')
-    saved = dict(generator=config['generator'], weights=weights, card=card)
-    files.write_atomically(path, lambda file: torch.save(saved, file))
-
-
 def main(arguments=None):
     parser = common.command_parser(__doc__)
     parser.add_argument('folder', type=common.existing_folder, help='of the run')
@@ -148,27 +102,22 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     folder, into, provenance = options.folder, options.into, options.provenance
 
-    notebook = common.notebook_definitions()
     samples = helpers.load_samples(folder / helpers.SAMPLES)
     history = helpers.load_history(folder / helpers.CHECKPOINTS)
     latest = helpers.load_checkpoint(folder / helpers.CHECKPOINTS)
     best = helpers.load_checkpoint(folder / helpers.CHECKPOINTS, best=True)
     config = best['config']
-    faces = folder / 'processed_celeba_small'
-    images, image_files = helpers.decode_folder(faces, config['img_size'])
-    distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED)
-    real, others = distance.real, distance.others
-    generated = notebook.sample_faces(distance.n, folder / helpers.CHECKPOINTS, seed=config['seed'])
-    ours, floor = helpers.quality(generated, real), helpers.quality(others, real)
+    dataset = export.images_of_run(folder / 'processed_celeba_small', config)
+    figures, distance, generated = export.judge(best, dataset)
     labels = {}
     if options.attributes:
-        labels = shares_of_labels(options.attributes, image_files)
+        labels = shares_of_labels(options.attributes, dataset.files)
 
     draw_pictures(into, samples, history, distance.floor)
-    write_attributes(into, images, generated, labels, provenance)
-    write_quality(into, generated, real, ours, floor, best, provenance)
+    write_attributes(into, dataset.images, generated, labels, provenance)
+    write_quality(into, generated, distance.real, figures, best, provenance)
     write_training(into, latest, history, provenance)
-    write_generator(into, best, ours, floor, provenance)
+    export.write_folder(into / f'dcgan-{config["img_size"]}', best, figures, provenance)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ explorer      a generator in one page, for a browser and for the notebook
 directions    directions in noise space that change one thing in a face
 metric        how far generated faces are from real ones
 encoder       the face encoder that the distance looks through
-pretrained    the generators that come with the project
+pretrained    networks that come with the project, or are handed on in a folder
 pictures      grids of faces, films, curves, bars
 download      fetch and unpack an archive
 images        files to one tensor of bytes, decoded once and cached

@@ -1,28 +1,36 @@
-"""The files that the project trained and ships, and the generators in them."""
+"""The files that the project trained and ships, and the folders in which networks are handed on."""
+import hashlib
+import json
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 from . import files
 from .calls import fitting
 from .pictures import show_grid
 
-PRETRAINED = Path(__file__).parent.parent / 'assets/generator-32.pt'
+ASSETS = Path(__file__).parent.parent / 'assets'
+PRETRAINED = ASSETS / 'generator-32.pt'      # the generator that helpers and experiments draw with
+LARGER = ASSETS / 'dcgan-64'                 # shown in the notebook instead, where it is there
+FORMAT = 1                                   # of the folders
+NETWORKS = 'G_average', 'G', 'D'
 
 
-def load_shipped(path, names):
-    """Read a file that comes with the project: a dict with these names in it.
+def load_shipped(path, names, read=files.load_safely):
+    """Read a file that comes with the project, or in a folder of save_pair: a dict.
 
+    names  what it must hold
+    read   the function from its path to the dict
     Raises FileNotFoundError where it is missing, and ValueError, in one sentence, where it is
     something else: empty, cut short, of another version, or a pointer to a large file.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist: it comes with the project, so take it '
-                                f'from there again.')
+        raise FileNotFoundError(f'{path} does not exist: {_again(path)}.')
     what = 'is damaged or cut short'
     try:
-        saved = files.load_safely(path)
+        saved = read(path)
         if isinstance(saved, dict) and all(name in saved for name in names):
             return saved
         what = 'is of another version'
@@ -32,59 +40,166 @@ def load_shipped(path, names):
             what = 'is empty'
         elif start.startswith(b'version https://git-lfs'):
             what = 'is only a pointer to a large file (git lfs pull fetches that)'
-    raise ValueError(f'{path} {what}: take it from the project again.')
+    raise ValueError(f'{path} {what}: {_again(path)}.')
+
+
+def _again(path):
+    """Say where to take a file from that is no good."""
+    ours = path.resolve().is_relative_to(ASSETS.resolve())
+    return f'take it from {"the project" if ours else "where it came from"} again'
+
+
+# ------------------------------------------------------------------------- a folder of two networks
+
+
+def save_pair(folder, config, networks):
+    """Write a generator and its discriminator into a folder that load_pair reads.
+
+    config    what is known of them, plain values: config.json. 'generator' and 'discriminator' are
+              the arguments of their classes
+    networks  the weights {'G_average': , 'G': , 'D': }: model.safetensors, in half precision
+    The checksum in config.json tells whether the two files belong together.
+    Raises ValueError for numbers that half precision cannot hold, OSError where the disk is full.
+    """
+    tensors = {}
+    for network in NETWORKS:
+        for name, value in networks[network].items():
+            if value.is_floating_point():
+                value = value.half()
+            if not value.isfinite().all():
+                raise ValueError(f'{network}.{name} holds numbers that float16 cannot hold')
+            # A copy of its own for each: G_average is G itself where nothing is averaged.
+            tensors[f'{network}.{name}'] = value.contiguous().clone()
+    data = safetensors.torch.save(tensors, metadata=dict(format='pt'))
+    config = dict(format=FORMAT, **config, sha256=hashlib.sha256(data).hexdigest())
+    text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
+    files.write_atomically(folder / 'model.safetensors', lambda file: file.write(data))
+    files.write_atomically(folder / 'config.json', lambda file: file.write(text.encode()))
+
+
+def load_pair(folder):
+    """Read a folder of save_pair, all that is needed to train on from there: a dict.
+
+    generator, discriminator  the arguments of Generator and Discriminator
+    G, G_average, D           for load_state_dict, float32
+    config                    all of config.json
+    Raises FileNotFoundError where a file is missing, ValueError where one is damaged.
+    """
+    path = Path(folder) / 'config.json'
+    config = load_shipped(path, ('format', 'generator', 'discriminator', 'sha256'), _read_json)
+    arguments = config['generator'], config['discriminator']
+    known = all(isinstance(each, dict) for each in arguments) and 'z_size' in config['generator']
+    if config['format'] != FORMAT or not known:
+        raise ValueError(f'{path} is of another version: {_again(path)}.')
+
+    def read(path):
+        return _read_networks(path, config['sha256'])
+    networks = load_shipped(Path(folder) / 'model.safetensors', NETWORKS, read)
+    pair = {name: networks[name] for name in NETWORKS}
+    return pair | dict(generator=arguments[0], discriminator=arguments[1], config=config)
+
+
+def _read_json(path):
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def _read_networks(path, checksum):
+    """Return {network: weights, float32} of a file; ValueError where it is not that of checksum."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise ValueError('it is not the file that it was')
+    networks = {}
+    for name, value in safetensors.torch.load(data).items():
+        network, _, name = name.partition('.')
+        networks.setdefault(network, {})[name] = value
+    return {network: _in_full_precision(weights) for network, weights in networks.items()}
+
+
+def _in_full_precision(weights):
+    """Return a state dict whose floating point numbers are float32."""
+    full = {}
+    for name, value in weights.items():
+        full[name] = value.float() if value.is_floating_point() else value
+    return full
+
+
+# ---------------------------------------------------------------------------------- the generator
 
 
 def load_pretrained(path=None):
-    """Read a generator that the project trained: a dict.
+    """Read a generator, the one that comes with the project or another: a dict.
 
+    path       a folder of save_pair, or a file of an earlier version; None: PRETRAINED
     generator  the arguments of Generator
     weights    for load_state_dict, float32
     card       what is known of it, in words
-    Raises FileNotFoundError where the file is missing, ValueError where it is damaged.
+    Raises FileNotFoundError where a file is missing, ValueError where one is damaged.
     """
-    saved = load_shipped(path or PRETRAINED, ('generator', 'weights', 'card'))
-    weights = {}
-    for name, value in saved['weights'].items():     # saved in half precision
-        weights[name] = value.float() if value.is_floating_point() else value
-    return saved | dict(weights=weights)
+    path = Path(path or PRETRAINED)
+    if not path.is_dir():
+        saved = load_shipped(path, ('generator', 'weights', 'card'))
+        return saved | dict(weights=_in_full_precision(saved['weights']))
+    pair = load_pair(path)
+    card = path / 'README.md'
+    words = card.read_text(encoding='utf-8') if card.is_file() else ''
+    return dict(generator=pair['generator'], weights=pair['G_average'], card=words)
 
 
-def rebuild(Generator, config, weights):
-    """Build the Generator that a configuration describes, and give it trained weights.
+def build(Network, arguments, weights):
+    """Build a network and give it trained weights; arguments that its class lacks are left out.
 
-    config  its 'generator' holds the arguments; g_conv_dim and img_size stand in for those of a
-            class that does not keep its own
-    Returns G on the CPU, which knows its z_size. Raises ValueError, in one sentence, where the
-    weights are those of another Generator.
+    Returns it on the CPU. Raises ValueError, in one sentence, where the weights are another's.
+    """
+    known = fitting(Network, arguments)
+    try:
+        network = Network(**known)
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        words = ', '.join(f'{name}={value}' for name, value in known.items())
+        raise ValueError(f'the weights are not those of {Network.__name__}({words}) as it is '
+                         f'defined here.') from error
+    return network
+
+
+def arguments_of(config):
+    """Return the arguments of the Generator of a configuration.
+
+    Its 'generator' holds them; g_conv_dim and img_size stand in for those of a class that does not
+    keep its own.
     """
     arguments = dict(config['generator'])
     for name, stand_in in (('conv_dim', 'g_conv_dim'), ('img_size', 'img_size')):
         if stand_in in config:
             arguments.setdefault(name, config[stand_in])
-    known = fitting(Generator, arguments)
-    try:
-        G = Generator(**known)
-        G.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        words = ', '.join(f'{name}={value}' for name, value in known.items())
-        raise ValueError(f'the weights are not those of Generator({words}) as it is defined '
-                         f'here.') from error
+    return arguments
+
+
+def rebuild(Generator, config, weights):
+    """Build the Generator that a configuration describes (see arguments_of), with trained weights.
+
+    Returns G on the CPU, which knows its z_size. Raises ValueError, in one sentence, where the
+    weights are those of another Generator.
+    """
+    arguments = arguments_of(config)
+    G = build(Generator, arguments, weights)
     G.z_size = arguments['z_size']
     return G
 
 
 def show_pretrained(Generator, n=32):
-    """Draw faces of the generator that comes with the project, if it fits the class Generator.
+    """Draw faces of a generator that comes with the project, if it fits the class Generator.
 
-    Random numbers that are drawn afterwards stay the same.
+    It is LARGER where that is there, else PRETRAINED; a line says which. Random numbers that are
+    drawn afterwards stay the same.
     """
+    path = LARGER if LARGER.is_dir() else PRETRAINED
     try:
-        pretrained = load_pretrained()
+        pretrained = load_pretrained(path)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             G = rebuild(Generator, pretrained, pretrained['weights'])
             images = G.eval()(torch.randn(n, G.z_size))
     except (OSError, ValueError) as error:
         print(f'No faces of the generator that comes with the project: {error}')
         return
+    print(f'{n} faces of {path.parent.name}/{path.name}:')
     show_grid(images, columns=16)

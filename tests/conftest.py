@@ -5,7 +5,9 @@ import pytest
 
 import problem_unittests
 from machinery.drawn import drawn_faces
-from tests.tools import ASSETS, NOTEBOOK, PROJECT
+from machinery.encoder import ENCODER
+from machinery.pretrained import PRETRAINED
+from tests.tools import NOTEBOOK, PROJECT
 
 CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
 OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
@@ -36,8 +38,9 @@ def crowd():
 def copy_of_project(tmp_path):
     """A folder of what a run needs, and nothing else."""
     (tmp_path / 'assets').mkdir()
-    for name in ('encoder.pt', 'generator-32.pt'):
-        shutil.copy(ASSETS / name, tmp_path / 'assets')
+    for path in (ENCODER, PRETRAINED):
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, tmp_path / 'assets' / path.name)
     shutil.copytree(PROJECT / 'machinery', tmp_path / 'machinery',
                     ignore=shutil.ignore_patterns('__pycache__'))
     for path in (PROJECT / 'helpers.py', PROJECT / 'problem_unittests.py', NOTEBOOK):

@@ -17,7 +17,7 @@ from machinery.encoder import (
 )
 from machinery.metric import FaceDistance, quality
 from machinery.pictures import plot_distance
-from machinery.pretrained import load_pretrained, show_pretrained
+from machinery.pretrained import PRETRAINED, load_pretrained, show_pretrained
 from tests.tools import ASSETS, expect_close, train_tiny
 
 
@@ -55,10 +55,18 @@ def test_attribute_shares_are_shares(crowd):
     assert all(0 <= share <= 1 for share in shares.values())
 
 
-def test_pretrained_generator_draws_faces(notebook, folder):
-    """It is small and has a card; its faces are of men and women, most of them young."""
-    assert sum(path.stat().st_size for path in ASSETS.glob('*.pt')) < 15 * 2 ** 20
-    saved = load_pretrained()
+def test_weights_that_come_with_the_project_are_small():
+    files = [*ASSETS.rglob('*.pt'), *ASSETS.rglob('*.safetensors')]
+    assert sum(path.stat().st_size for path in files) < 15 * 2 ** 20
+
+
+SHIPPED = [PRETRAINED, *sorted(ASSETS.glob('dcgan-*'))]
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.name)
+def test_pretrained_generator_draws_faces(notebook, folder, path):
+    """It has a card; its faces are of men and women, most of them young."""
+    saved = load_pretrained(path)
     G = notebook.Generator(**saved['generator'])
     G.load_state_dict(saved['weights'])
     shares = attribute_shares(notebook.generate(G, torch.randn(64, G.z_size)))
@@ -144,6 +152,8 @@ NO_GOOD = {'missing': (None, 'does not exist'),
 def no_good(request, folder, monkeypatch):
     """The sentence that is due where both shipped files are no good, in one of these ways."""
     spoil, sentence = NO_GOOD[request.param]
+    monkeypatch.setattr(pretrained, 'LARGER', folder / 'not there')
+    monkeypatch.setattr(pretrained, 'PRETRAINED', ASSETS / 'generator-32.pt')
     for room, name in ((encoder, 'ENCODER'), (pretrained, 'PRETRAINED')):
         path = folder / getattr(room, name).name
         if spoil:

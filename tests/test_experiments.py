@@ -16,6 +16,7 @@ from experiments import (
     commands,
     common,
     encoder,
+    export,
     pictures,
     study,
     study_summary,
@@ -37,7 +38,7 @@ def leave_the_process_as_it_was():
     torch.set_num_threads(n_threads)
 
 
-COMMANDS = [balance, bench, commands, encoder, pictures, study, tables]
+COMMANDS = [balance, bench, commands, encoder, export, pictures, study, tables]
 
 # ------------------------------------------------------------------------ documents and csv files
 

@@ -1,0 +1,402 @@
+"""Put a run's two networks into a folder that can be mailed or uploaded to a hub of models.
+
+    python -m experiments.export checkpoints_gan/ --output my_model/
+    python -m experiments.export checkpoints_gan/ --output my_model/ --faces processed_celeba_small/
+
+It holds the run's best epoch: model.safetensors (the averaged generator, the generator and the
+discriminator, in half precision), config.json (their arguments, the recipe, figures) and README.md.
+That is a card which begins with the metadata that hubs read, and twelve lines of torch in it draw
+faces without this project. helpers.load_pair reads the folder again, to train on from there.
+
+The figures on the card are those that the run measured itself. With --faces, the folder of its
+images, they are measured anew, which takes minutes: against images that the training did not see,
+where the run held some out. --onnx adds model.onnx, for programs without torch; it needs the
+packages onnx and onnxscript, and with onnxruntime the file is checked too.
+"""
+import contextlib
+import importlib.util
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import safetensors
+import torch
+
+import helpers
+from experiments import common
+from machinery import files, pretrained
+from machinery.batches import ImageDataset
+
+CLOSE = 2 * 2 / 255          # how far pixels in [-1, 1] may be apart: two of 255 shades
+# Of a run's parameters, those that say nothing of the networks.
+LEFT_OUT = ('data_dir', 'print_every', 'distance_every', 'live_view', 'resume', 'rescue')
+ON_THE_CARD = ('d_conv_dim', 'g_conv_dim', 'batch_size', 'lr', 'beta1', 'beta2', 'objective',
+               'penalty', 'flip', 'balance', 'ema_decay', 'lr_decay')
+
+CELEBA = dict(
+    id='flwrlabs/celeba', words='CelebA',
+    license='license: other\n'
+            'license_name: celeba-dataset-release-agreement\n'
+            'license_link: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html',
+    terms='CelebA is for non-commercial research, so use these weights for nothing else.',
+    bias='CelebA shows celebrities, most of them young and light-skinned, and a generator repeats '
+         'what it sees, rare things more rarely still. Do not take a generated face for an '
+         'anonymous one: a GAN may repeat a face that it was trained on.')
+SVHN = dict(
+    id='ufldl-stanford/svhn', words='SVHN, the street-view house numbers',
+    license='license: unknown',
+    terms='SVHN is for non-commercial use only.',
+    bias='The digits are those of house numbers in photographs of streets.')
+DRAWN = dict(
+    id=None, words='faces drawn by code, no photographs',
+    license='license: mit',
+    terms='The faces that it was trained on were drawn by code.',
+    bias='The drawn faces have few shapes and colours; no real face is among them.')
+OWN = dict(
+    id=None, words='pictures of its maker',
+    license='license: unknown',
+    terms='Its maker has not said yet under which terms it may be used.',
+    bias='It repeats what its training pictures show, and may repeat one of them: do not take a '
+         'generated face for an anonymous one.')
+
+CARD = """\
+---
+{license}
+library_name: pytorch
+pipeline_tag: unconditional-image-generation
+tags:
+- gan
+- dcgan
+- arxiv:1511.06434
+{datasets}{results}---
+# {name}
+
+A DCGAN of {size}×{size} pixels: a generator, which makes a picture from {z_size} normal random
+numbers, and the discriminator that it was trained against.
+
+{lines}
+## What is in it
+
+| | |
+|---|---|
+{rows}
+
+`model.safetensors` holds three networks in float16. The generator whose weights were averaged over
+the steps of the training, `G_average.*`, draws best. To train on, take `G.*` and `D.*` as well.
+`config.json` has the arguments of their classes, all parameters of the training, and the figures
+above. The project that made this folder reads it with `helpers.load_pair(folder)`.{onnx}
+
+## Limits
+
+**Licence.** {terms}
+
+**Bias.** {bias}
+
+**Size.** {size}×{size} pixels. The distance is that of a small encoder of this project. It is not
+an FID, and comparable only to other distances of this project.
+"""
+DRAW = """\
+## Draw faces
+
+In this folder, with `pip install torch safetensors` and nothing else:
+
+```python
+{code}```
+
+`faces` is a tensor (8, 3, {size}, {size}) in [−1, 1]. torchvision makes a picture of it:
+`save_image(faces, 'faces.png', normalize=True, value_range=(-1, 1))` of `torchvision.utils`.
+"""
+CODE = """\
+from safetensors.torch import load_file
+from torch import nn, randn
+
+layers = []
+for deep, half in {pairs}:
+    layers += [nn.BatchNorm2d(deep), nn.ReLU(), nn.ConvTranspose2d(deep, half, 4, 2, 1, bias=False)]
+layers += [nn.BatchNorm2d({last}), nn.ReLU(), nn.ConvTranspose2d({last}, 3, 4, 2, 1), nn.Tanh()]
+G = nn.ModuleDict(dict(project=nn.Linear({z_size}, {n_features}, bias=False),
+                       layers=nn.Sequential(*layers))).eval().requires_grad_(False)
+saved = load_file('model.safetensors')
+G.load_state_dict({{name[10:]: saved[name] for name in saved if name.startswith('G_average.')}})
+
+z = randn(8, {z_size})                       # {z_size} random numbers for each of 8 faces
+faces = G.layers(G.project(z).unflatten(1, (-1, 4, 4)))
+"""
+ONNX = """
+
+`model.onnx` holds `G_average` in float32: `z` (n, {z_size}) to `faces` (n, 3, {size}, {size})."""
+NO_CODE = """\
+## Draw faces
+
+The class Generator was changed for this run, and its weights fit no other: the notebook that it was
+trained with draws its faces.
+"""
+RESULTS = """\
+metrics:
+- frechet-face-distance
+model-index:
+- name: {name}
+  results:
+  - task:
+      type: unconditional-image-generation
+    dataset:
+      type: {id}
+      name: {data}
+    metrics:
+"""
+RESULT = """\
+    - type: {type}
+      name: {name}
+      value: {value:.4f}
+"""
+
+
+# ---------------------------------------------------------------------------------------- figures
+
+
+def images_of_run(folder, config):
+    """Return the images that a run was trained on, an ImageDataset, and those that it held out.
+
+    Raises ValueError where the images in the folder are others.
+    """
+    images, names = helpers.decode_folder(folder, config['img_size'], config.get('max_images'))
+    dataset = ImageDataset(images, files=names).hold_out(config.get('hold_out', 0))
+    if dataset.checksum != config.get('images', dataset.checksum):
+        raise ValueError(f'{folder.name}/ holds other images than those that the run was '
+                         f'trained on.')
+    return dataset
+
+
+def judge(best, dataset):
+    """Hold faces of a checkpoint's averaged generator against real ones.
+
+    dataset  the images of the run: where it held some out, they are the real ones
+    Returns (figures, FaceDistance, generated faces); figures are plain values.
+    """
+    notebook = common.notebook_definitions()
+    G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
+    seed = best['config'].get('seed', 0)
+    random_numbers = torch.Generator().manual_seed(seed)
+    distance = helpers.FaceDistance(dataset.images, n_judged=helpers.Run.N_JUDGED,
+                                    held_out=dataset.held_out)
+    generated = notebook.generate(G, torch.randn(distance.n, G.z_size, generator=random_numbers))
+    others = distance.others[:distance.n]                # as many: fewer would be further away
+    kind = ('held out, which the training did not see' if distance.are_held_out else
+            'of the training, so that repeating them is rewarded')
+    protocol = (f'{len(generated):,} generated faces (eval mode, seed {seed}) against '
+                f'{distance.n:,} real faces {kind}; the floor is that of {len(others):,} other '
+                f'faces of the training')
+    figures = dict(protocol=protocol, values=helpers.quality(generated, distance.real),
+                   floor=helpers.quality(others, distance.real))
+    return figures, distance, generated
+
+
+def figures_of_run(run, best):
+    """Return what the run itself measured of its best epoch, as judge does; {} if nothing."""
+    measured = {int(epoch): value for epoch, value, _ in helpers.load_history(run)['distances']}
+    if best['epoch'] not in measured:
+        return {}
+    share = best['config'].get('hold_out', 0)
+    kind = (f'held out (a share of {share} of the images, which the training did not see)'
+            if share else 'of the training, so that repeating them is rewarded')
+    protocol = (f'{helpers.Run.N_JUDGED:,} generated faces (eval mode), during the training, '
+                f'against real faces {kind}')
+    return dict(protocol=protocol, values={'Fréchet face distance': measured[best['epoch']]},
+                floor={})
+
+
+# -------------------------------------------------------------------------------------- the folder
+
+
+def describe(best, figures, made_by=''):
+    """Return what config.json says of a run's checkpoint, but for the figures of the files.
+
+    made_by  command, device and torch version of the run, in words
+    """
+    config = best['config']
+    discriminator = {}
+    for name, kept_as in (('conv_dim', 'd_conv_dim'), ('img_size', 'img_size'),
+                          ('batch_norm', 'd_batch_norm')):
+        if kept_as in config:
+            discriminator[name] = config[kept_as]
+    generator = pretrained.arguments_of(config)
+    parameters = common.notebook_definitions().PARAMETERS
+    recipe = {name: config[name] for name in parameters
+              if name in config and name not in LEFT_OUT}
+    return dict(model_type='dcgan', generator=generator, discriminator=discriminator,
+                z_size=generator['z_size'], data=config.get('data', ''),
+                images=config.get('images', ''), recipe=recipe, images_seen=best['images_seen'],
+                epoch=best['epoch'], seed=config.get('seed'), made_by=made_by,
+                exported_with=dict(torch=torch.__version__, safetensors=safetensors.__version__),
+                figures=figures)
+
+
+def data_of(words):
+    """Return what is known of a data set, given what a run says of it."""
+    known = {'celeba': CELEBA, 'svhn': SVHN, 'drawn by code': DRAWN}
+    for name, data in known.items():
+        if name in words.lower():
+            return data
+    return OWN
+
+
+def code_for(config):
+    """Return lines of torch that load the generator and draw faces, without this project."""
+    z_size, last = config['z_size'], config['generator']['conv_dim']
+    depths = [last]
+    while 4 * 2 ** len(depths) < config['img_size']:
+        depths.insert(0, 2 * depths[0])
+    pairs = ', '.join(f'({deep}, {half})' for deep, half in zip(depths, depths[1:], strict=False))
+    return CODE.format(pairs=pairs, last=last, z_size=z_size, n_features=16 * depths[0])
+
+
+def tested_code(config, folder, notebook, G):
+    """Return code_for a folder if it draws there what the notebook draws from its noise; else ''.
+    """
+    names = {}
+    try:
+        code = code_for(config)
+        with torch.random.fork_rng(devices=[]), contextlib.chdir(folder):
+            exec(code, names)
+        faces = notebook.generate(G, names['z'])
+        if (names['faces'] - faces).abs().max() < CLOSE:
+            return code
+    except (KeyError, RuntimeError):         # another class: other arguments, other weights
+        pass
+    print('The class Generator is not the one of this project: its card cannot say how to draw '
+          'faces without it.')
+    return ''
+
+
+def card(name, config, code, onnx):
+    """Return the card of a folder as text."""
+    data, figures, size = data_of(config['data']), config['figures'], config['img_size']
+    recipe = config['recipe']
+    rows = {'data': f'{data["words"]}: {config["data"] or "not named"}',
+            'images seen': f'{config["images_seen"]:,} (best epoch: {config["epoch"]} of '
+                           f'{recipe.get("n_epochs", "?")}), seed {config["seed"]}',
+            'recipe': ', '.join(f'{name} {recipe[name]}' for name in ON_THE_CARD if name in recipe)}
+    if config['made_by']:
+        rows['made by'] = config['made_by']
+    results = ''
+    if figures:
+        rows['judged by'] = figures['protocol']
+        results = RESULTS.format(name=name, id=data['id'] or 'imagefolder',
+                                 data=json.dumps(f'{data["words"]}, {size}x{size}'))
+        for figure, value in figures['values'].items():
+            floor = figures['floor'].get(figure)
+            rows[figure] = f'{value:.4f}' + (f' (floor: {floor:.4f})' if floor is not None else '')
+            type_of_it = figure.replace('é', 'e').replace(' ', '-').lower()
+            results += RESULT.format(type=type_of_it, name=figure, value=value)
+    table = '\n'.join(f'| {title} | {words} |' for title, words in rows.items())
+    lines = DRAW.format(code=code, size=size) if code else NO_CODE
+    onnx = ONNX.format(z_size=config['z_size'], size=size) if onnx else ''
+    datasets = f'datasets:\n- {data["id"]}\n' if data['id'] else ''
+    return CARD.format(name=name, size=size, z_size=config['z_size'], lines=lines, rows=table,
+                       onnx=onnx, datasets=datasets, results=results, license=data['license'],
+                       terms=data['terms'], bias=data['bias'])
+
+
+def write_folder(folder, best, figures, made_by='', onnx=False):
+    """Write a run's checkpoint as a folder of files; each is written whole or not at all.
+
+    best     what helpers.load_checkpoint returns
+    figures  what judge or figures_of_run returns
+    Returns its config. Raises ValueError where the notebook's networks are others than the run's,
+    ImportError where a package for ONNX is missing, OSError where the disk is full.
+    """
+    if onnx:
+        check_onnx()
+    notebook = common.notebook_definitions()
+    config = describe(best, figures, made_by)
+    networks = {name: best[name] for name in pretrained.NETWORKS}
+    pretrained.build(notebook.Discriminator, config['discriminator'], best['D'])
+    G = helpers.rebuild(notebook.Generator, config, best['G_average'])
+    config['img_size'] = notebook.generate(G, torch.zeros(1, G.z_size)).shape[-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    pretrained.save_pair(folder, config, networks)
+    pair = helpers.load_pair(folder)                     # as it will be read
+    G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
+    code = tested_code(config, folder, notebook, G)
+    if onnx:
+        write_onnx(folder / 'model.onnx', G)
+    text = card(folder.resolve().name, config, code, onnx).encode()
+    files.write_atomically(folder / 'README.md', lambda file: file.write(text))
+    return config
+
+
+# -------------------------------------------------------------------------------------------- ONNX
+
+
+def check_onnx():
+    """Raise ImportError, in one sentence, where a package is missing that ONNX needs."""
+    missing = [name for name in ('onnx', 'onnxscript') if not importlib.util.find_spec(name)]
+    if missing:
+        raise ImportError(f'--onnx needs {" and ".join(missing)}: pip install onnx onnxscript '
+                          f'onnxruntime')
+
+
+def write_onnx(path, G):
+    """Write G as a file of ONNX, z (n, z_size) to faces (n, 3, s, s), and check it.
+
+    It is checked where onnxruntime is there. Raises ValueError where its faces are others.
+    """
+    G.eval()
+    z = torch.randn(2, G.z_size, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings(), common.silence():
+        warnings.simplefilter('ignore')              # what it says of its own insides
+        program = torch.onnx.export(G, (z,), input_names=['z'], output_names=['faces'],
+                                    dynamic_shapes=({0: torch.export.Dim('n')},), dynamo=True)
+    data = program.model_proto.SerializeToString()
+    difference = difference_of_onnx(data, G)
+    if difference is None:
+        print('model.onnx is not checked: there is no onnxruntime.')
+    elif difference > CLOSE:
+        raise ValueError(f'the faces of model.onnx are others than those of torch: '
+                         f'{127.5 * difference:.1f} of 255 shades apart')
+    files.write_atomically(path, lambda file: file.write(data))
+
+
+def difference_of_onnx(data, G):
+    """Return how far the faces of ONNX and torch are apart at most; None without onnxruntime."""
+    if not importlib.util.find_spec('onnxruntime'):
+        return None
+    import onnxruntime
+    session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
+    z = torch.randn(5, G.z_size, generator=torch.Generator().manual_seed(1))
+    faces, = session.run(['faces'], {'z': z.numpy()})
+    with torch.no_grad():
+        return (G(z) - torch.from_numpy(faces)).abs().max().item()
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('run', type=common.existing_folder, metavar='FOLDER',
+                        help='the checkpoints of a run')
+    parser.add_argument('--output', type=Path, metavar='FOLDER',
+                        help='the folder to write (default: dcgan-SIZE in the folder of --into)')
+    parser.add_argument('--faces', type=common.existing_folder, metavar='FOLDER',
+                        help='the images of the run, to measure the figures with')
+    parser.add_argument('--made-by', default='', metavar='WORDS',
+                        help='command, device and torch version of the run, for the card')
+    parser.add_argument('--onnx', action='store_true', help='write model.onnx as well')
+    options = parser.parse_args(arguments)
+    try:
+        best = helpers.load_checkpoint(options.run, best=True)
+        config = best['config']
+        if options.faces:
+            figures, _, _ = judge(best, images_of_run(options.faces, config))
+        else:
+            figures = figures_of_run(options.run, best)
+        folder = options.output or options.into / f'dcgan-{config["img_size"]}'
+        written = write_folder(folder, best, figures, options.made_by, options.onnx)
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f'{error}')
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f'{folder}: {size:,} bytes, {written["img_size"]}x{written["img_size"]}, '
+          f'epoch {written["epoch"]}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,283 @@
+"""A run as a folder for everybody: its card draws its faces where this project is not."""
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import helpers
+from experiments import common, export, pictures
+from machinery.lesson import load_definitions
+from machinery.pretrained import NETWORKS
+from tests.test_edits import EDITS
+from tests.tools import (
+    ASSETS,
+    NOTEBOOK,
+    expect_close,
+    global_names,
+    tiny_training,
+    train_tiny,
+    write_images,
+)
+
+SHIPPED = sorted(ASSETS.glob('dcgan-*'))
+DRAW = '''
+import os, runpy, sys, torch
+for name in sys.argv[1:]:
+    os.chdir(name)
+    assert sorted(os.listdir()) == ['README.md', 'config.json', 'lines.py', 'model.safetensors']
+    names = runpy.run_path('lines.py')
+    torch.save([names['z'], names['faces']], 'drawn.pt')
+    os.chdir('..')
+assert not {'helpers', 'machinery', 'experiments'} & set(sys.modules)
+'''
+
+
+def train_run(notebook, **config):
+    """Train a tiny run in the current folder, whose distance is 7.5."""
+    config |= dict(img_size=32, d_conv_dim=4, g_conv_dim=4, d_batch_norm=True, seed=3)
+    D, G, names = tiny_training(vars(notebook))
+    with global_names(notebook.train, **names):
+        notebook.train(D, G, 1, distance=lambda images: 7.5, config=config)
+
+
+def write_large(notebook, path):
+    """Write the folder of a 64x64 generator that draws something, though it was not trained."""
+    torch.manual_seed(0)
+    G, D = notebook.Generator(20, 8, 64), notebook.Discriminator(8, 64)
+    G.apply(notebook.weights_init_normal)
+    with torch.no_grad():
+        G.layers[-2].weight *= 30                    # far from grey
+        for _ in range(20):                          # statistics of its own
+            D(G(torch.randn(8, 20)))
+    config = dict(generator=G.arguments, data='', img_size=64, d_conv_dim=8)
+    best = dict(config=config, epoch=1, images_seen=0,
+                G=G.state_dict(), D=D.state_dict(), G_average=G.state_dict())
+    export.write_folder(path, best, {})
+    return G
+
+
+def lines_of(card):
+    """The lines of Python in a card."""
+    block, = re.findall(r'```python\n(.*?)```', card, re.DOTALL)
+    return block
+
+
+def draw_elsewhere(paths, place):
+    """Run the lines of cards in a fresh process, each in a copy of its folder and nothing else.
+
+    Returns {name of the folder: (z, faces)}.
+    """
+    for path in paths:
+        shutil.copytree(path, place / path.name)
+        card = (path / 'README.md').read_text(encoding='utf-8')
+        (place / path.name / 'lines.py').write_text(lines_of(card))
+    subprocess.run([sys.executable, '-I', '-c', DRAW, *[path.name for path in paths]], cwd=place,
+                   check=True)
+    return {path.name: torch.load(place / path.name / 'drawn.pt') for path in paths}
+
+
+# ------------------------------------------------------------------------- the card without us
+
+
+def test_cards_draw_faces_without_us(notebook, folder):
+    """Those of a run's own float32 weights, of a 64x64 generator, and of the shipped folders."""
+    train_run(notebook)
+    export.main(['checkpoints_gan', '--output', 'of_run'])
+    generators = {'of_run': notebook.load_generator(),
+                  'large': write_large(notebook, folder / 'large')}
+    for path in SHIPPED:
+        saved = helpers.load_pretrained(path)
+        generators[path.name] = helpers.rebuild(notebook.Generator, saved, saved['weights'])
+    drawn = draw_elsewhere([folder / 'of_run', folder / 'large', *SHIPPED], folder / 'elsewhere')
+    for name, G in generators.items():
+        z, faces = drawn[name]
+        expected = notebook.generate(G, z)
+        assert faces.shape == expected.shape and len(faces) == 8
+        assert (faces - expected).abs().max() < 2 * 2 / 255      # [-1, 1] is two wide
+    assert drawn['large'][1].shape[2:] == (64, 64) and drawn['large'][1].std() > 0.1
+
+
+def test_lines_of_the_card_are_a_dozen(notebook, folder):
+    write_large(notebook, folder / 'large')
+    code = lines_of((folder / 'large/README.md').read_text(encoding='utf-8'))
+    assert len([line for line in code.splitlines() if line]) == 12
+
+
+# --------------------------------------------------------------------------------- what is in it
+
+
+def test_folder_of_a_run(notebook, folder, capsys):
+    """All three networks of the best epoch, what they are, and what the run measured."""
+    train_run(notebook, data='18 images, img_align_celeba/', ema_decay=0.9)
+    export.main(['checkpoints_gan', '--output', 'deep/my_model', '--made-by', 'a CPU'])
+    path = folder / 'deep/my_model'
+    assert sorted(file.name for file in path.iterdir()) == ['README.md', 'config.json',
+                                                            'model.safetensors']
+    assert '32x32, epoch 1' in capsys.readouterr().out
+    best, pair = helpers.load_checkpoint(best=True), helpers.load_pair(path)
+    for network in NETWORKS:
+        for name, value in best[network].items():
+            expect_close(f'{network}.{name}', pair[network][name], value, 1e-3)
+    config = pair['config']
+    assert config['generator'] == dict(z_size=6, conv_dim=4, img_size=32)
+    assert config['discriminator'] == dict(conv_dim=4, img_size=32, batch_norm=True)
+    assert (config['epoch'], config['images_seen'], config['made_by']) == (1, 10, 'a CPU')
+    assert config['recipe']['ema_decay'] == 0.9 and 'resume' not in config['recipe']
+    assert config['figures']['values'] == {'Fréchet face distance': 7.5}
+    assert torch.__version__ == config['exported_with']['torch']
+    assert str(folder) not in (path / 'config.json').read_text()
+
+
+def head_of(path):
+    yaml = pytest.importorskip('yaml')
+    _, head, text = (path / 'README.md').read_text(encoding='utf-8').split('---\n', 2)
+    return yaml.safe_load(head), text
+
+
+def test_head_of_the_card_is_what_hubs_read(notebook, folder):
+    """The names of Hugging Face's modelcard.md, for faces of CelebA that were judged."""
+    train_run(notebook, data='18 images, img_align_celeba/')
+    export.main(['checkpoints_gan', '--output', 'my_model'])
+    head, text = head_of(folder / 'my_model')
+    assert head['license'] == 'other' and head['license_link'].startswith('https://')
+    assert head['library_name'] == 'pytorch'
+    assert head['pipeline_tag'] == 'unconditional-image-generation'
+    assert 'gan' in head['tags'] and head['datasets'] == ['flwrlabs/celeba']
+    model, = head['model-index']
+    result, = model['results']
+    assert model['name'] == 'my_model'
+    assert set(result['task']) == {'type'} and set(result['dataset']) == {'type', 'name'}
+    assert result['metrics'] == [dict(type='frechet-face-distance', name='Fréchet face distance',
+                                      value=7.5)]
+    assert head['metrics'] == ['frechet-face-distance']
+    assert 'non-commercial research' in text and 'not an FID' in ' '.join(text.split())
+
+
+@pytest.mark.parametrize('data, licence', [
+    ('9 images, drawn by code, seed 0: these are NOT photographs', 'mit'),
+    ('9 images, SVHN, the street-view house numbers', 'unknown'),
+    ('9 images, holiday/', 'unknown')])
+def test_licence_follows_the_data(notebook, folder, data, licence):
+    """Nothing is promised for pictures that we do not know, nor figures that nobody measured."""
+    train_tiny(notebook, 1, img_size=32, d_conv_dim=4, d_batch_norm=True, data=data)
+    export.main(['checkpoints_gan', '--output', 'my_model'])
+    head, _ = head_of(folder / 'my_model')
+    assert head['license'] == licence
+    assert 'model-index' not in head and 'metrics' not in head
+
+
+# ------------------------------------------------------------------------------ what goes wrong
+
+
+@pytest.mark.parametrize('edit', ['another width', 'one more layer'])
+def test_card_of_another_class_promises_no_lines(folder, monkeypatch, capsys, edit):
+    """The weights are exported all the same."""
+    edited = load_definitions(NOTEBOOK, [EDITS[edit]])
+    monkeypatch.setattr(common, 'notebook_definitions', lambda: edited)
+    train_run(edited)
+    export.main(['checkpoints_gan', '--output', 'my_model'])
+    assert 'The class Generator is not the one of this project' in capsys.readouterr().out
+    assert '```python' not in (folder / 'my_model/README.md').read_text(encoding='utf-8')
+    assert helpers.load_pair('my_model')['config']['img_size'] == 32
+
+
+def test_another_class_than_that_of_the_run_is_refused(notebook, folder):
+    train_run(load_definitions(NOTEBOOK, [EDITS['another width']]))
+    with pytest.raises(SystemExit, match='the weights are not those of Generator'):
+        export.main(['checkpoints_gan', '--output', 'my_model'])
+    assert not (folder / 'my_model').exists()
+
+
+def test_folder_without_a_run_is_refused(folder):
+    with pytest.raises(SystemExit, match='does not exist: train first'):
+        export.main(['.', '--output', 'my_model'])
+
+
+# ------------------------------------------------------------------------------------- the faces
+
+
+@pytest.fixture
+def run_with_faces(notebook, folder):
+    """The folder of a run of 220 images, a tenth of them held out."""
+    write_images(folder / 'processed_celeba_small', 220, size=(32, 32))
+    loader = notebook.get_dataloader(20, 32, 'processed_celeba_small', hold_out=0.1)
+    dataset = loader.dataset
+    train_run(notebook, data=dataset.source, images=dataset.checksum, hold_out=0.1)
+    return folder
+
+
+def test_faces_are_judged_by_those_held_out(run_with_faces):
+    """Which ones is on the card; other images are refused."""
+    export.main(['checkpoints_gan', '--output', 'mine', '--faces', 'processed_celeba_small'])
+    card = (run_with_faces / 'mine/README.md').read_text(encoding='utf-8')
+    assert ('| judged by | 22 generated faces (eval mode, seed 3) against 22 real faces held out, '
+            'which the training did not see; the floor is that of 22 other faces of the training '
+            '|') in card
+    for figure in ('Fréchet face distance', 'kernel face distance', 'symmetric precision',
+                   'coverage'):
+        assert re.search(rf'\| {figure} \| -?[\d.]+ \(floor: -?[\d.]+\) \|', card), figure
+    (run_with_faces / 'processed_celeba_small/000007.jpg').unlink()
+    with pytest.raises(SystemExit, match='holds other images than those that the run was trained'):
+        export.main(['checkpoints_gan', '--output', 'other', '--faces', 'processed_celeba_small'])
+    assert not (run_with_faces / 'other').exists()
+
+
+def test_earlier_run_is_judged_by_its_training_faces(run_with_faces):
+    """It held none out, and its configuration does not speak of it."""
+    best = helpers.load_checkpoint(best=True)
+    del best['config']['hold_out'], best['config']['images']
+    dataset = export.images_of_run(run_with_faces / 'processed_celeba_small', best['config'])
+    figures, distance, generated = export.judge(best, dataset)
+    assert len(dataset) == 220 and len(generated) == distance.n == 110
+    assert 'against 110 real faces of the training' in figures['protocol']
+
+
+def test_pictures_of_a_run(run_with_faces, monkeypatch):
+    """All files of assets/ that follow from a run, its networks among them."""
+    into = run_with_faces / 'results'
+    into.mkdir()
+    pictures.main([str(run_with_faces), 'a run of nothing', '--into', str(into)])
+    assert sorted(path.name for path in into.iterdir()) == [
+        'attributes.csv', 'attributes.png', 'curves.png', 'dcgan-32', 'distance.png', 'epochs.png',
+        'faces.png', 'quality.csv', 'training.csv', 'training.png']
+    _, rows = common.read_csv(into / 'quality.csv')
+    assert {(row['n_real'], row['provenance']) for row in rows} == {('22', 'a run of nothing')}
+    config = helpers.load_pair(into / 'dcgan-32')['config']
+    assert config['made_by'] == 'a run of nothing' and 'held out' in config['figures']['protocol']
+
+
+# ------------------------------------------------------------------------------------------ ONNX
+
+
+def test_onnx_draws_torchs_faces(notebook, folder, capsys):
+    """Any number of faces at a time."""
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name)
+    G = write_large(notebook, folder / 'large')
+    export.write_onnx(folder / 'large/model.onnx', G)
+    assert capsys.readouterr().out == ''
+    data = (folder / 'large/model.onnx').read_bytes()
+    assert export.difference_of_onnx(data, G) < export.CLOSE
+    G.layers[-2].bias.data += 0.1                    # another generator is told apart
+    assert export.difference_of_onnx(data, G) > export.CLOSE
+
+
+def test_onnx_of_a_run(notebook, folder):
+    for name in ('onnx', 'onnxscript'):
+        pytest.importorskip(name)
+    train_run(notebook)
+    export.main(['checkpoints_gan', '--output', 'my_model', '--onnx'])
+    assert (folder / 'my_model/model.onnx').is_file()
+    assert '`model.onnx` holds' in (folder / 'my_model/README.md').read_text(encoding='utf-8')
+
+
+def test_onnx_without_its_packages_is_said(notebook, folder, monkeypatch):
+    """In one sentence, before anything is written."""
+    train_run(notebook)
+    monkeypatch.setattr(export.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(SystemExit, match='--onnx needs onnx and onnxscript: pip install'):
+        export.main(['checkpoints_gan', '--output', 'my_model', '--onnx'])
+    assert not (folder / 'my_model').exists()
