@@ -4,7 +4,6 @@ adopted       a training loop from elsewhere, called with what it takes and kept
 run           a training run: it counts, prints and saves, and goes on where it stopped
 checkpoints   the progress of a run on disk: written, read, resumed, set aside
 epochs        what each epoch of a run leaves: a file of its own, and a grid in the pickle
-identity      is it the same run: its parameters, images, code and parts
 lock          one run owns its folder while it lives
 report        what a run says of an epoch
 failures      what can go wrong in training: told apart, and answered
@@ -18,6 +17,7 @@ directions    directions in noise space that change one thing in a face
 metric        how far generated faces are from real ones
 encoder       the face encoder that the distance looks through
 pretrained    the generators that come with the project
+identity      is it the same run: its parameters, images, code and parts
 pictures      grids of faces, films, curves, bars
 download      fetch and unpack an archive
 images        files to one tensor of bytes, decoded once and cached
@@ -31,7 +31,7 @@ pickles       read without running anything in them
 calls         functions from elsewhere, called with as much as they take
 console       checks of arguments, and the progress bar
 """
-ROOMS = ('adopted', 'run', 'checkpoints', 'epochs', 'identity', 'lock', 'report', 'failures',
-         'live_view', 'fast_step', 'replay', 'sources', 'attributes', 'batches', 'directions',
-         'metric', 'encoder', 'pretrained', 'pictures', 'download', 'images', 'samples', 'lesson',
-         'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls', 'console')
+ROOMS = ('adopted', 'run', 'checkpoints', 'epochs', 'lock', 'report', 'failures', 'live_view',
+         'fast_step', 'replay', 'sources', 'attributes', 'batches', 'directions',
+         'metric', 'encoder', 'pretrained', 'identity', 'pictures', 'download', 'images', 'samples',
+         'lesson', 'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls', 'console')

@@ -307,6 +307,8 @@ def _check(state):
     for name in ('config', 'random_state', 'classes', *NETWORKS, *OPTIMIZERS):
         if not isinstance(state.get(name, {}), dict):
             raise ValueError(f'{name} is no dict')
+    if not isinstance(state['config'].get('code', {}), dict):
+        raise ValueError('code is no dict')
     for name in ('epoch', 'n_steps', 'images_seen'):
         if not isinstance(state[name], int) or not 0 <= state[name] < 2 ** 40:
             raise ValueError(f'{name} is {state[name]!r:.50}')

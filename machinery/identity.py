@@ -29,11 +29,13 @@ def differences(config, earlier):
     for name in sorted(set(earlier) - passed_over):
         if name not in config or config[name] != earlier[name]:
             changed.append(name)
-    code, earlier_code = config.get('code', {}), earlier.get('code', {})
-    for name in sorted(set(code) & set(earlier_code)):
-        if code[name] != earlier_code[name]:
-            changed.append(f'the code of {name}')
-    return changed
+    code = other_code(earlier.get('code', {}), config.get('code', {}))
+    return changed + [f'the code of {name}' for name in code]
+
+
+def other_code(earlier, code):
+    """Return the names that two results of code_of both know, and know otherwise: a list."""
+    return [name for name in sorted(set(earlier) & set(code)) if earlier[name] != code[name]]
 
 
 def unlike(parts, state):

@@ -5,6 +5,7 @@ import torch
 
 from . import files
 from .calls import fitting
+from .identity import code_of, other_code
 from .pictures import show_grid
 
 PRETRAINED = Path(__file__).parent.parent / 'assets/generator-32.pt'
@@ -56,9 +57,12 @@ def rebuild(Generator, config, weights):
     config  its 'generator' holds the arguments; g_conv_dim and img_size stand in for those of a
             class that does not keep its own
     Returns G on the CPU, which knows its z_size. Raises ValueError, in one sentence, where the
-    weights are those of another Generator.
+    weights are those of another Generator: of other shapes, or of other code, where that is known.
     """
-    arguments = dict(config['generator'])
+    built = config.get('generator')
+    if not isinstance(built, dict) or 'z_size' not in built:
+        raise ValueError('this configuration does not say how its generator was built.')
+    arguments = dict(built)
     for name, stand_in in (('conv_dim', 'g_conv_dim'), ('img_size', 'img_size')):
         if stand_in in config:
             arguments.setdefault(name, config[stand_in])
@@ -70,6 +74,11 @@ def rebuild(Generator, config, weights):
         words = ', '.join(f'{name}={value}' for name, value in known.items())
         raise ValueError(f'the weights are not those of Generator({words}) as it is defined '
                          f'here.') from error
+    changed = other_code(config.get('code', {}), code_of(Generator))
+    changed = [name for name in changed if name != '<lambda>']       # it may be somebody else's
+    if changed:
+        raise ValueError(f'the weights were trained with other code of {", ".join(changed)} than '
+                         f'is defined here: put it back, or train again.')
     G.z_size = arguments['z_size']
     return G
 
