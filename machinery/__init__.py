@@ -1,6 +1,7 @@
 """The rooms behind helpers.py. A room imports only from rooms below it. None calls the notebook.
 
 adopted       a training loop from elsewhere, called with what it takes and kept as a run
+parameters    what the parameters say, held against what was made with them
 run           a training run: it counts, prints and saves, and goes on where it stopped
 checkpoints   the progress of a run on disk: written, read, resumed, set aside
 epochs        what each epoch of a run leaves: a file of its own, and a grid in the pickle
@@ -31,7 +32,7 @@ pickles       read without running anything in them
 calls         functions from elsewhere, called with as much as they take
 console       checks of arguments, and the progress bar
 """
-ROOMS = ('adopted', 'run', 'checkpoints', 'epochs', 'lock', 'report', 'failures', 'live_view',
-         'fast_step', 'replay', 'sources', 'attributes', 'batches', 'directions',
+ROOMS = ('adopted', 'parameters', 'run', 'checkpoints', 'epochs', 'lock', 'report', 'failures',
+         'live_view', 'fast_step', 'replay', 'sources', 'attributes', 'batches', 'directions',
          'metric', 'encoder', 'pretrained', 'identity', 'pictures', 'download', 'images', 'samples',
          'lesson', 'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls', 'console')

@@ -56,6 +56,11 @@ def unlike(parts, state):
     return changed
 
 
+def are_trained(parts):
+    """Say whether an optimizer has taken a step: then its network is no longer a new one."""
+    return any(part.state for part in parts.values() if hasattr(part, 'param_groups'))
+
+
 def keep_start_rates(parts):
     """Let each group of an optimizer keep the learning rate it starts from, as schedules do."""
     for part in parts.values():
