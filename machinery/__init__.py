@@ -1,10 +1,10 @@
 """The rooms behind helpers.py. A room imports only from rooms below it. None calls the notebook.
 
 adopted       a training loop from elsewhere, called with what it takes and kept as a run
+parameters    what the parameters say, held against what was made with them
 run           a training run: it counts, prints and saves, and goes on where it stopped
 checkpoints   the progress of a run on disk: written, read, resumed, set aside
 epochs        what each epoch of a run leaves: a file of its own, and a grid in the pickle
-identity      is it the same run: its parameters, images, code and parts
 lock          one run owns its folder while it lives
 report        what a run says of an epoch
 failures      what can go wrong in training: told apart, and answered
@@ -19,6 +19,7 @@ directions    directions in noise space that change one thing in a face
 metric        how far generated faces are from real ones
 encoder       the face encoder that the distance looks through
 pretrained    networks that come with the project, or are handed on in a folder
+identity      is it the same run: its parameters, images, code and parts
 pictures      grids of faces, films, curves, bars
 download      fetch and unpack an archive
 images        files to one tensor of bytes, decoded once and cached
@@ -32,7 +33,8 @@ pickles       read without running anything in them
 calls         functions from elsewhere, called with as much as they take
 console       checks of arguments, and the progress bar
 """
-ROOMS = ('adopted', 'run', 'checkpoints', 'epochs', 'identity', 'lock', 'report', 'failures',
+ROOMS = ('adopted', 'parameters', 'run', 'checkpoints', 'epochs', 'lock', 'report', 'failures',
          'live_view', 'fast_step', 'replay', 'sources', 'attributes', 'batches', 'explorer',
-         'directions', 'metric', 'encoder', 'pretrained', 'pictures', 'download', 'images',
-         'samples', 'lesson', 'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls', 'console')
+         'directions', 'metric', 'encoder', 'pretrained', 'identity', 'pictures', 'download',
+         'images', 'samples', 'lesson', 'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls',
+         'console')

@@ -1,4 +1,5 @@
 """Training loops from elsewhere: called with what they take, and kept as a run."""
+import inspect
 import math
 import shutil
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import epochs
+from . import epochs, parameters
 from .calls import takes
 from .checkpoints import Checkpoints, Progress
 from .samples import SAMPLES
@@ -18,7 +19,10 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
     A train(D, G, n_epochs, print_every) from elsewhere, which takes no more than that, keeps no
     checkpoints: its networks and losses are then kept in checkpoints_gan/, so that all that looks
     at a run finds them there, and so is the pickle. An earlier run is set aside first.
+
+    config is brought up to date first; see parameters.as_they_count.
     """
+    config = parameters.as_they_count(config, inspect.unwrap(train).__globals__, G, loader)
     if takes(train, 'config'):
         return train(D, G, n_epochs, print_every, loader, distance, config)
     arguments = getattr(G, 'arguments', dict(z_size=config['z_size']))

@@ -121,11 +121,16 @@ class Checkpoints:
     def resume_or_set_aside(self, resume):
         """Take up the run that is in the folder, or move another one out of the way; say which.
 
-        Raises ValueError where resume is True and there are only damaged checkpoints.
+        Raises ValueError where resume is True and there are only damaged checkpoints, and where a
+        new run would begin with networks that are trained already.
         """
         if not any(self.folder.glob('*.pt')) and not self.pickle.path.exists():
             return
         why = self._take_up() if resume else 'resume is off'
+        if why and identity.are_trained(self.parts):
+            raise ValueError(f'D and G are trained already, and this is another run than the one '
+                             f'in {self.folder}/ ({why}): for new networks, run the notebook from '
+                             f'the cell with build_network on.')
         if why:
             aside = set_aside(self.folder)
             self.lock.take()
@@ -310,6 +315,8 @@ def _check(state):
     for name in ('config', 'random_state', 'classes', *NETWORKS, *OPTIMIZERS):
         if not isinstance(state.get(name, {}), dict):
             raise ValueError(f'{name} is no dict')
+    if not isinstance(state['config'].get('code', {}), dict):
+        raise ValueError('code is no dict')
     for name in ('epoch', 'n_steps', 'images_seen'):
         if not isinstance(state[name], int) or not 0 <= state[name] < 2 ** 40:
             raise ValueError(f'{name} is {state[name]!r:.50}')

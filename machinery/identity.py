@@ -30,11 +30,13 @@ def differences(config, earlier):
     for name in sorted(set(earlier) - passed_over):
         if name not in config or config[name] != earlier[name]:
             changed.append(name)
-    code, earlier_code = config.get('code', {}), earlier.get('code', {})
-    for name in sorted(set(code) & set(earlier_code)):
-        if code[name] != earlier_code[name]:
-            changed.append(f'the code of {name}')
-    return changed
+    code = other_code(earlier.get('code', {}), config.get('code', {}))
+    return changed + [f'the code of {name}' for name in code]
+
+
+def other_code(earlier, code):
+    """Return the names that two results of code_of both know, and know otherwise: a list."""
+    return [name for name in sorted(set(earlier) & set(code)) if earlier[name] != code[name]]
 
 
 def unlike(parts, state):
@@ -53,6 +55,11 @@ def unlike(parts, state):
         elif not state['rescued'] and _start_otherwise(part, state[name]):
             changed.append(f'the learning rates of {name}')
     return changed
+
+
+def are_trained(parts):
+    """Say whether an optimizer has taken a step: then its network is no longer a new one."""
+    return any(part.state for part in parts.values() if hasattr(part, 'param_groups'))
 
 
 def keep_start_rates(parts):

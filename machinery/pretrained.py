@@ -8,6 +8,7 @@ import torch
 
 from . import files
 from .calls import fitting
+from .identity import code_of, other_code
 from .pictures import show_grid
 
 ASSETS = Path(__file__).parent.parent / 'assets'
@@ -167,7 +168,10 @@ def arguments_of(config):
     Its 'generator' holds them; g_conv_dim and img_size stand in for those of a class that does not
     keep its own.
     """
-    arguments = dict(config['generator'])
+    built = config.get('generator')
+    if not isinstance(built, dict) or 'z_size' not in built:
+        raise ValueError('this configuration does not say how its generator was built.')
+    arguments = dict(built)
     for name, stand_in in (('conv_dim', 'g_conv_dim'), ('img_size', 'img_size')):
         if stand_in in config:
             arguments.setdefault(name, config[stand_in])
@@ -178,10 +182,15 @@ def rebuild(Generator, config, weights):
     """Build the Generator that a configuration describes (see arguments_of), with trained weights.
 
     Returns G on the CPU, which knows its z_size. Raises ValueError, in one sentence, where the
-    weights are those of another Generator.
+    weights are those of another Generator: of other shapes, or of other code, where that is known.
     """
     arguments = arguments_of(config)
     G = build(Generator, arguments, weights)
+    changed = other_code(config.get('code', {}), code_of(Generator))
+    changed = [name for name in changed if name != '<lambda>']       # it may be somebody else's
+    if changed:
+        raise ValueError(f'the weights were trained with other code of {", ".join(changed)} than '
+                         f'is defined here: put it back, or train again.')
     G.z_size = arguments['z_size']
     return G
 

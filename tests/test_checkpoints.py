@@ -193,7 +193,8 @@ def altered(changes):
 
 @pytest.mark.parametrize('changes', [
     dict(epoch=10 ** 7), dict(epoch=-1), dict(epoch='2'), dict(n_steps=-5), dict(seconds='x'),
-    dict(fixed_z=torch.zeros(16)), dict(random_state=5), dict(config=[1]), dict(classes=[1])],
+    dict(fixed_z=torch.zeros(16)), dict(random_state=5), dict(config=[1]), dict(classes=[1]),
+    dict(config=dict(code=[[]]))],
     ids=str)
 def test_impossible_values_are_damage(notebook, folder, capsys, changes):
     """A checkpoint with values that no run can have makes way for the one before it, at once."""

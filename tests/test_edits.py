@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import problem_unittests as unittests
+from machinery.checkpoints import load_checkpoint
 from machinery.devices import to_device
 from machinery.lesson import load_definitions
 from machinery.pretrained import show_pretrained
@@ -49,6 +50,53 @@ def test_edited_run_gives_faces(folder):
     assert notebook.sample_faces(3).shape == (3, 3, 32, 32)
     with pytest.raises(ValueError, match='the weights are not those of Generator.z_size=6, conv'):
         load_definitions(NOTEBOOK).sample_faces(3)
+
+
+def trained(notebook):
+    """Train tiny networks for an epoch, in the current folder."""
+    D, G, names = tiny_training(vars(notebook))
+    with global_names(notebook.train, **names):
+        notebook.train(D, G, 1)
+
+
+@pytest.mark.parametrize('old, new, what', [
+    ('nn.BatchNorm2d(depths[0]), nn.ReLU(inplace=True)',
+     'nn.BatchNorm2d(depths[0]), nn.LeakyReLU(0.1)', 'Generator'),
+    ('n_layers = int(math.log2(img_size)) - 2', 'n_layers = round(math.log2(img_size)) - 2',
+     'layer_depths')])
+def test_generator_edited_after_training_is_told(notebook, folder, old, new, what):
+    """Its weights fit, but would draw other faces: one sentence, and not those faces."""
+    trained(notebook)
+    edited = load_definitions(NOTEBOOK, [(old, new)])
+    with pytest.raises(ValueError, match=f'trained with other code of {what} than') as failure:
+        edited.sample_faces(3)
+    assert len(str(failure.value).splitlines()) == 1
+    assert notebook.sample_faces(3).shape == (3, 3, 32, 32)
+
+
+def test_generator_that_does_the_same_is_the_same(notebook, folder):
+    """Another comment, another D, and a checkpoint of the version before, which knows no code."""
+    trained(notebook)
+    faces = notebook.sample_faces(3, seed=1)
+    for old, new in (('# half as deep,', '# half'), EDITS['another slope']):
+        edited = load_definitions(NOTEBOOK, [(old, new)])
+        assert torch.equal(edited.sample_faces(3, seed=1), faces)
+    state = load_checkpoint()
+    del state['config']['code']
+    torch.save(state, 'checkpoints_gan/latest.pt')
+    edited = load_definitions(NOTEBOOK, [(G_LAYER, G_LAYER.replace('ReLU', 'SiLU'))])
+    assert edited.sample_faces(3).shape == (3, 3, 32, 32)
+
+
+def test_configuration_without_a_generator_is_told(notebook, folder):
+    """Also one that is none: in a sentence."""
+    trained(notebook)
+    for generator in (None, [1], dict(conv_dim=4)):
+        state = load_checkpoint()
+        state['config']['generator'] = generator
+        torch.save(state, 'checkpoints_gan/latest.pt')
+        with pytest.raises(ValueError, match='does not say how its generator was built'):
+            notebook.sample_faces(3)
 
 
 def test_what_is_unlike_dcgan_is_said(notebook, capsys):

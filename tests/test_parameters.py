@@ -1,0 +1,157 @@
+"""Parameters changed in a kernel that has run: what counts is kept, and what to run is said."""
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from machinery.adopted import call_train
+from machinery.batches import DeviceLoader, ImageDataset
+from machinery.checkpoints import load_checkpoint
+from machinery.drawn import drawn_faces
+from tests.tools import global_names, tiny_training
+
+
+class Kernel:
+    """A notebook whose cells can be run again, one by one: each makes something of its own."""
+
+    def __init__(self, notebook, **names):
+        self.notebook = notebook
+        self.names = dict(
+            PARAMETERS='batch_size img_size g_conv_dim z_size objective lr beta1 beta2 '
+                       'n_epochs resume'.split(),
+            batch_size=4, img_size=32, g_conv_dim=4, z_size=6, objective='bce', lr=4e-4, beta1=0.0,
+            beta2=0.999, n_epochs=1, resume=True) | names
+        self.configure()
+        self.make_loader()
+        self.build_network()
+        self.make_optimizers()
+
+    def configure(self, **changes):
+        """Change parameters, and run the cell with helpers.configure."""
+        self.names |= changes
+        self.config = {name: self.names[name] for name in self.names['PARAMETERS']}
+
+    def make_loader(self):
+        faces = ImageDataset(drawn_faces(10, 32), source='drawn')
+        loader = DataLoader(faces, self.names['batch_size'], shuffle=True,
+                            collate_fn=faces.collate)
+        self.names['celeba_train_loader'] = loader
+        self.loader = DeviceLoader(loader, 'cpu')
+
+    def build_network(self):
+        self.D, self.G, _ = tiny_training(vars(self.notebook))
+
+    def make_optimizers(self):
+        lr, beta1, beta2 = (self.names[name] for name in ('lr', 'beta1', 'beta2'))
+        optimizers = self.notebook.make_optimizers(self.D, self.G, lr, beta1, beta2)
+        self.names['d_optimizer'], self.names['g_optimizer'] = optimizers
+
+    def train(self):
+        """Run the training cell; return the configuration that its checkpoint has."""
+        train = self.notebook.train
+        with global_names(train, **self.names):
+            call_train(train, self.D, self.G, self.names['n_epochs'], 50, self.loader, None,
+                       self.config)
+        return load_checkpoint()['config']
+
+
+@pytest.fixture
+def kernel(notebook, folder):
+    return Kernel(notebook)
+
+
+def test_parameters_that_were_used_are_kept_as_they_are(kernel, capsys):
+    config = kernel.train()
+    assert config['lr'] == 4e-4 and config['batch_size'] == 4 and config['data'] == 'drawn'
+    assert 'that counts' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name, value, old, cell', [
+    ('lr', 8e-4, 4e-4, 'make_optimizers'), ('beta1', 0.5, 0.0, 'make_optimizers'),
+    ('beta2', 0.9, 0.999, 'make_optimizers'), ('batch_size', 8, 4, 'get_dataloader'),
+    ('z_size', 9, 6, 'build_network'), ('g_conv_dim', 8, 4, 'build_network'),
+    ('img_size', 64, 32, 'build_network')])
+@pytest.mark.parametrize('configured', [True, False])
+def test_what_was_made_is_what_counts(kernel, capsys, name, value, old, cell, configured):
+    """Changed, but the cell that makes something of it was not run again: the same run goes on."""
+    kernel.train()
+    kernel.names |= {name: value, 'n_epochs': 2}
+    if configured:
+        kernel.configure()
+    capsys.readouterr()
+    assert kernel.train()[name] == old
+    printed = capsys.readouterr().out
+    assert f'{name}: found {value}, but' in printed and f'made with {old}, and that' in printed
+    assert f'For {value}, run the notebook from the cell with {cell} on.' in printed
+    assert 'Continuing checkpoints_gan/ after epoch 1' in printed
+
+
+def test_parameter_of_which_something_was_made_anew_is_kept(kernel, capsys):
+    """As cells from elsewhere do: they set their rate where they make their optimizers."""
+    kernel.names['lr'] = 2e-4
+    for name, network in (('d_optimizer', kernel.D), ('g_optimizer', kernel.G)):
+        kernel.names[name] = torch.optim.Adam(network.parameters(), 2e-4, [0.0, 0.999])
+    assert kernel.train()['lr'] == 2e-4
+    assert 'that counts' not in capsys.readouterr().out
+
+
+def test_two_time_scales_are_nobodys_fault(kernel, capsys):
+    """D learns four times as fast: by hand, by other optimizers, or by rates without lr."""
+    kernel.names['d_optimizer'].param_groups[0]['lr'] = 16e-4
+    assert kernel.train()['lr'] == 4e-4
+    kernel.build_network()
+    kernel.names['d_optimizer'] = torch.optim.SGD(kernel.D.parameters(), 16e-4)
+    kernel.names['g_optimizer'] = torch.optim.Adam(kernel.G.parameters(), 4e-4, (0.0, 0.999))
+    assert kernel.train()['lr'] == 4e-4
+    assert 'that counts' not in capsys.readouterr().out
+    kernel.build_network()
+    kernel.names['d_optimizer'] = torch.optim.SGD(kernel.D.parameters(), 0.1)
+    kernel.names['g_optimizer'] = torch.optim.RMSprop(kernel.G.parameters(), 0.01)
+    assert kernel.train()['lr'] == [0.01, 0.1]
+    assert 'lr: found 0.0004, but the optimizers were made with 0.01 and 0.1' in (
+        capsys.readouterr().out)
+
+
+def test_parameter_that_config_does_not_have_yet(kernel):
+    """The parameters' cell and the training cell alone: the old objective must not be trained."""
+    kernel.train()
+    kernel.names['objective'] = 'hinge'
+    with pytest.raises(ValueError, match="objective: found 'hinge', but config was made with 'bce'"
+                                         '. Run the notebook from the cell with helpers.configure'):
+        kernel.train()
+
+
+def test_more_epochs_need_no_other_cell(kernel):
+    kernel.train()
+    kernel.names['n_epochs'] = 2
+    assert kernel.train()['n_epochs'] == 2
+
+
+@pytest.mark.parametrize('changes, why', [(dict(objective='hinge'), 'it differs in objective'),
+                                          (dict(resume=False), 'resume is off')])
+def test_trained_networks_start_no_other_run(kernel, changes, why):
+    """What stands there as epoch 1 would be epoch 2 of something else. The earlier run stays."""
+    kernel.train()
+    kernel.configure(**changes)
+    with pytest.raises(ValueError, match=f'trained already, .*{why}.* cell with build_network on'):
+        kernel.train()
+    assert load_checkpoint()['config']['objective'] == 'bce'
+    kernel.build_network()
+    kernel.make_optimizers()
+    assert kernel.train()['objective'] == kernel.names['objective']
+
+
+def test_rescued_run_goes_on_in_the_same_kernel(kernel, capsys):
+    """Its rates have been lowered, which is nothing that the parameters should say."""
+    step, calls = kernel.notebook.train_step, []
+
+    def bad_once(*arguments, **options):
+        calls.append(1)
+        return step(*arguments, **options) + (float('inf') if len(calls) == 2 else 0)
+
+    kernel.notebook.train_step = bad_once
+    kernel.config['rescue'] = 0.5
+    kernel.train()
+    kernel.names['n_epochs'] = 2
+    assert kernel.train()['lr'] == 4e-4
+    printed = capsys.readouterr().out
+    assert 'Continuing' in printed and 'that counts' not in printed
