@@ -4,6 +4,8 @@ To add one, copy the words from the document and put an expression in the place 
 test_experiments.py then asks that each of them occurs in its document, and that the numbers which
 are left in the document are in NOT_FROM_CSV.
 """
+import statistics
+
 from experiments import tables
 from experiments.study_settings import SETTINGS
 from experiments.tables import by, percent, rows_of, speeds, spread
@@ -32,6 +34,45 @@ NOT_FROM_CSV = {
 def distance_row(words, setting):
     """Return the table row of a setting of the study."""
     return f'| {words} | {spread(by("row", "study_summary")[setting])} |'
+
+
+LONGEST = '89600'            # images in the longest runs of the race
+
+
+def race_figures(recipe, column, size='32'):
+    """Return a column of a recipe's longest runs, lowest first, a number for each seed."""
+    return sorted(float(row[column]) for row in rows_of('race')
+                  if (row['recipe'], row['images_seen'], row['image_size'])
+                  == (recipe, LONGEST, size))
+
+
+def race_row(words, recipe):
+    """Return the README's table row of a recipe: its distance, and the seconds to some distances."""
+    lowest, middle, highest = race_figures(recipe, 'ffd')
+    cells = {row['distance']: tables.race_cell(row) for row in rows_of('race_times')
+             if (row['recipe'], row['image_size']) == (recipe, '32')}
+    seconds = ' | '.join(cells[distance] for distance in ('20', '10', '5', '3'))
+    return f'| {words} | {middle:.2f} ({lowest:.2f}–{highest:.2f}) | {seconds} |'
+
+
+def race_ratio(column, recipe, to):
+    """Return the ratio of two recipes' medians at equal images."""
+    return statistics.median(race_figures(recipe, column)) / statistics.median(
+        race_figures(to, column))
+
+
+def head_start(recipe='ours', to='public'):
+    """Return the share of another recipe's seconds in which one comes to the other's distance.
+
+    Over the seeds it is the median of the quickest runs that come to the other's median distance.
+    """
+    wanted = statistics.median(race_figures(to, 'ffd'))
+    there = {}
+    for row in rows_of('race'):
+        if (row['recipe'], row['image_size']) == (recipe, '32') and float(row['ffd']) <= wanted:
+            seconds = float(row['seconds'])
+            there[row['seed']] = min(seconds, there.get(row['seed'], seconds))
+    return statistics.median(there.values()) / statistics.median(race_figures(to, 'seconds'))
 
 
 def mean_of(column, rows):

@@ -60,7 +60,7 @@ def test_weights_that_come_with_the_project_are_small():
     assert sum(path.stat().st_size for path in files) < 15 * 2 ** 20
 
 
-SHIPPED = [PRETRAINED, *sorted(ASSETS.glob('dcgan-*'))]
+SHIPPED = sorted({PRETRAINED, *ASSETS.glob('dcgan-*')})
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.name)
@@ -129,6 +129,14 @@ def pointer(data):
     return b'version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 876273\n'
 
 
+def generator_in_one_file():
+    """The bytes of a generator as an earlier version kept it."""
+    file = io.BytesIO()
+    weights = dict(weight=torch.rand(3, 3).half(), n_batches=torch.tensor(7))
+    torch.save(dict(generator=dict(z_size=3), weights=weights, card='three by three'), file)
+    return file.getvalue()
+
+
 def of_another_version(data):
     file = io.BytesIO()
     torch.save(dict(weights={}, attributes=['Male'], generator=dict(z_size=3), card=''), file)
@@ -152,13 +160,13 @@ NO_GOOD = {'missing': (None, 'does not exist'),
 def no_good(request, folder, monkeypatch):
     """The sentence that is due where both shipped files are no good, in one of these ways."""
     spoil, sentence = NO_GOOD[request.param]
-    monkeypatch.setattr(pretrained, 'LARGER', folder / 'not there')
-    monkeypatch.setattr(pretrained, 'PRETRAINED', ASSETS / 'generator-32.pt')
-    for room, name in ((encoder, 'ENCODER'), (pretrained, 'PRETRAINED')):
-        path = folder / getattr(room, name).name
+    whole = {'encoder.pt': ENCODER.read_bytes(), 'generator-32.pt': generator_in_one_file()}
+    for name, data in whole.items():
         if spoil:
-            path.write_bytes(spoil(getattr(room, name).read_bytes()))
-        monkeypatch.setattr(room, name, path)
+            (folder / name).write_bytes(spoil(data))
+    monkeypatch.setattr(encoder, 'ENCODER', folder / 'encoder.pt')
+    monkeypatch.setattr(pretrained, 'PRETRAINED', folder / 'generator-32.pt')
+    monkeypatch.setattr(pretrained, 'LARGER', folder / 'not there')
     return sentence
 
 
@@ -180,6 +188,14 @@ def test_training_needs_neither_file(no_good, notebook, crowd, capsys):
     assert len(losses) == 6 and len(distance.real) == distance.n
     plot_distance(load_history(), distance.floor)
     assert 'FFD' not in said and 'No distance' in capsys.readouterr().out
+
+
+def test_generator_in_one_file_is_still_read(folder):
+    """As load_pretrained reads a folder: in full precision, with its card."""
+    (folder / 'generator-32.pt').write_bytes(generator_in_one_file())
+    saved = load_pretrained('generator-32.pt')
+    assert saved['card'] == 'three by three' and saved['generator'] == dict(z_size=3)
+    assert [value.dtype for value in saved['weights'].values()] == [torch.float32, torch.int64]
 
 
 def test_encoder_of_another_version(folder):
