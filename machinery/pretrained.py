@@ -12,8 +12,7 @@ from .identity import code_of, other_code
 from .pictures import show_grid
 
 ASSETS = Path(__file__).parent.parent / 'assets'
-PRETRAINED = ASSETS / 'generator-32.pt'      # the generator that helpers and experiments draw with
-LARGER = ASSETS / 'dcgan-64'                 # shown in the notebook instead, where it is there
+PRETRAINED = ASSETS / 'dcgan-64'             # the generator that helpers and experiments draw with
 FORMAT = 1                                   # of the folders
 NETWORKS = 'G_average', 'G', 'D'
 
@@ -196,19 +195,16 @@ def rebuild(Generator, config, weights):
 
 
 def show_pretrained(Generator, n=32):
-    """Draw faces of a generator that comes with the project, if it fits the class Generator.
+    """Draw faces of the generator that comes with the project, if it fits the class Generator.
 
-    It is LARGER where that is there, else PRETRAINED; a line says which. Random numbers that are
-    drawn afterwards stay the same.
+    Random numbers that are drawn afterwards stay the same.
     """
-    path = LARGER if LARGER.is_dir() else PRETRAINED
     try:
-        pretrained = load_pretrained(path)
+        pretrained = load_pretrained()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             G = rebuild(Generator, pretrained, pretrained['weights'])
             images = G.eval()(torch.randn(n, G.z_size))
     except (OSError, ValueError) as error:
         print(f'No faces of the generator that comes with the project: {error}')
         return
-    print(f'{n} faces of {path.parent.name}/{path.name}:')
     show_grid(images, columns=16)

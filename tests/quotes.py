@@ -47,7 +47,7 @@ def race_figures(recipe, column, size='32'):
 
 
 def race_row(words, recipe):
-    """Return the README's table row of a recipe: its distance, and the seconds to some distances."""
+    """Return the README's row of a recipe: its distance, and the seconds to some distances."""
     lowest, middle, highest = race_figures(recipe, 'ffd')
     cells = {row['distance']: tables.race_cell(row) for row in rows_of('race_times')
              if (row['recipe'], row['image_size']) == (recipe, '32')}

@@ -166,7 +166,6 @@ def no_good(request, folder, monkeypatch):
             (folder / name).write_bytes(spoil(data))
     monkeypatch.setattr(encoder, 'ENCODER', folder / 'encoder.pt')
     monkeypatch.setattr(pretrained, 'PRETRAINED', folder / 'generator-32.pt')
-    monkeypatch.setattr(pretrained, 'LARGER', folder / 'not there')
     return sentence
 
 

@@ -44,15 +44,15 @@ console.log(JSON.stringify({
 
 @pytest.fixture(scope='module')
 def generators():
-    """The shipped generator; and one of 64x64, not trained, whose statistics are no ones."""
-    large = common.notebook_definitions().Generator(100, 32, 64)
+    """The shipped generator; and one of 32x32, not trained, whose statistics are no ones."""
+    own = common.notebook_definitions().Generator(100, 32, 32)
     torch.manual_seed(0)
-    for name, value in large.state_dict().items():
+    for name, value in own.state_dict().items():
         if name.endswith('running_var'):
             value.uniform_(0.5, 2)
         elif value.is_floating_point():
             value.normal_(0, 0.15)
-    return {32: directions.load_generator(), 64: large.eval()}
+    return {'shipped': directions.load_generator(), 'own': own.eval()}
 
 
 @pytest.fixture(scope='module')
@@ -68,12 +68,12 @@ def pages(generators, sliders, tmp_path_factory):
     """The paths of both generators' pages."""
     folder = tmp_path_factory.mktemp('pages')
     held, rows = sliders
-    texts = {32: explorer.make_page(generators[32], held=held, rows=rows),
-             64: explorer.make_page(generators[64], data='noise', folder='checkpoints_gan')}
+    texts = {'shipped': explorer.make_page(generators['shipped'], held=held, rows=rows),
+             'own': explorer.make_page(generators['own'], data='noise', folder='checkpoints_gan')}
     paths = {}
-    for size, text in texts.items():
-        paths[size] = folder / f'{size}.html'
-        paths[size].write_text(text, encoding='utf-8')
+    for name, text in texts.items():
+        paths[name] = folder / f'{name}.html'
+        paths[name].write_text(text, encoding='utf-8')
     return paths
 
 
@@ -82,7 +82,7 @@ def open_page(browser, pages):
     """Open a page at a width of window, without a network; nothing may go wrong or leave it."""
     contexts, messages, requests = [], [], []
 
-    def opened(size=32, width=1200, **options):
+    def opened(name='shipped', width=1200, **options):
         context = browser.new_context(viewport=dict(width=width, height=900), offline=True,
                                       reduced_motion='reduce', **options)
         contexts.append(context)
@@ -90,7 +90,7 @@ def open_page(browser, pages):
         page.on('console', lambda message: messages.append(message.text))
         page.on('pageerror', lambda error: messages.append(str(error)))
         page.on('request', lambda request: requests.append(request.url))
-        page.goto(pages[size].as_uri())
+        page.goto(pages[name].as_uri())
         wait_until(page, 'waitingOnWall.length === 0')
         return page
 
@@ -159,14 +159,14 @@ def in_node(path, z):
     return answer
 
 
-@pytest.mark.parametrize('size', [32, 64])
-def test_javascript_draws_torchs_faces(generators, pages, size):
+@pytest.mark.parametrize('name', ['shipped', 'own'])
+def test_javascript_draws_torchs_faces(generators, pages, name):
     """Every pixel of 16 faces within 2/255."""
-    G = generators[size]
+    G = generators[name]
     z = noise(16, G.z_size)
     with torch.no_grad():
         expected = G(z)
-    faces = in_node(pages[size], z)['faces']
+    faces = in_node(pages[name], z)['faces']
     assert faces.shape == expected.shape
     assert expected.std() > 0.1
     assert (faces - expected).abs().max() < 2 * 2 / 255          # [-1, 1] is two wide
@@ -174,7 +174,7 @@ def test_javascript_draws_torchs_faces(generators, pages, size):
 
 def test_javascript_moves_and_blends_as_python_does(pages, notebook):
     z = noise(4)
-    answer = in_node(pages[32], z)
+    answer = in_node(pages['shipped'], z)
     moved = rooms.move(z, 1.5 * z[0] - 2 * z[1], 1)
     assert torch.allclose(answer['moved'], moved, atol=1e-4)
     arc = notebook.slerp(z[0], z[1], 11)
@@ -187,7 +187,7 @@ def test_page_draws_torchs_faces_in_a_browser(generators, open_page):
     page = open_page()
     z = noise(4)
     with torch.no_grad():
-        expected = (generators[32](z) + 1) * 127.5
+        expected = (generators['shipped'](z) + 1) * 127.5
     for each, face in zip(z, expected, strict=True):
         show(page, each)
         assert (shown_face(page).float() - face).abs().max() <= 2
@@ -199,12 +199,12 @@ def test_page_draws_torchs_faces_in_a_browser(generators, open_page):
 def test_page_in_assets_is_that_of_the_generator(pages):
     """python -m experiments.explorer makes it again."""
     page = (ASSETS / 'explorer.html').read_bytes()
-    assert page == pages[32].read_bytes(), 'run python -m experiments.explorer'
+    assert page == pages['shipped'].read_bytes(), 'run python -m experiments.explorer'
 
 
-@pytest.mark.parametrize('size', [32, 64])
-def test_page_is_one_whole_file(pages, size):
-    text = pages[size].read_text(encoding='utf-8')
+@pytest.mark.parametrize('name', ['shipped', 'own'])
+def test_page_is_one_whole_file(pages, name):
+    text = pages[name].read_text(encoding='utf-8')
     assert len(text.encode()) < LARGEST
     assert re.findall(r'\{\{[\w.]+\}\}', text) == []
     assert re.findall(r'\b(?:src|srcset)=|@import|url\(', text) == []
@@ -212,7 +212,7 @@ def test_page_is_one_whole_file(pages, size):
 
 
 def test_what_the_data_is_called_cannot_break_the_page(generators):
-    page = explorer.make_page(generators[64], data='</p><script>alert(1)</script>', folder="a'b")
+    page = explorer.make_page(generators['own'], data='</p><script>alert(1)</script>', folder="a'b")
     assert '<script>alert' not in page
     assert 'a&#x27;b' in page
 
@@ -333,7 +333,7 @@ def test_sliders_do_what_the_encoder_confirms(open_page, sliders):
 def test_names_without_a_direction_get_no_slider(open_page, sliders):
     names = open_page().locator('.slider input').evaluate_all('all => all.map(i => i.dataset.name)')
     assert sorted(names) == sorted(sliders[0])
-    assert open_page(64).locator('#sliders').is_hidden()
+    assert open_page('own').locator('#sliders').is_hidden()
 
 
 def test_face_is_kept_compared_and_blended(open_page):
@@ -362,7 +362,7 @@ def test_copied_numbers_give_the_same_face(open_page, generators):
     numbers = json.loads(page.evaluate('navigator.clipboard.readText()'))
     assert len(numbers) == 100
     with torch.no_grad():
-        face = (generators[32](torch.tensor([numbers]))[0] + 1) * 127.5
+        face = (generators['shipped'](torch.tensor([numbers]))[0] + 1) * 127.5
     assert (shown_face(page).float() - face).abs().max() <= 2
     if not hasattr(helpers, 'face'):
         pytest.skip('helpers.face is not there yet')
@@ -414,15 +414,15 @@ def test_wall_is_walked_by_keys_and_chosen_by_touch(open_page):
 
 
 @pytest.mark.parametrize('width', [1200, 700, 400, 330])
-@pytest.mark.parametrize('size', [32, 64])
-def test_nothing_is_wider_than_the_window(open_page, width, size):
+@pytest.mark.parametrize('name', ['shipped', 'own'])
+def test_nothing_is_wider_than_the_window(open_page, width, name):
     """And the face is enlarged a whole number of times."""
-    page = open_page(size, width)
+    page = open_page(name, width)
     for _ in range(2):
         page.click('#keep')
         page.click('#another')
     assert page.evaluate('document.documentElement.scrollWidth') <= width
-    assert page.evaluate("element('face').clientWidth") % size == 0
+    assert page.evaluate("element('face').clientWidth % generator.img_size") == 0
     assert page.evaluate("element('face').width === element('face').clientWidth")
 
 

@@ -1,6 +1,5 @@
 """Folders of networks: written, read again, damaged; and which of them is shown."""
 import json
-import shutil
 
 import pytest
 import torch
@@ -137,21 +136,18 @@ def test_numbers_too_large_for_half_precision_are_refused(pair, networks):
 # ---------------------------------------------------------------------------------- what is shown
 
 
-def test_larger_generator_is_shown_where_it_is_there(notebook, pair, monkeypatch, capsys):
-    """A line says which one it is; without it, it is the one before."""
-    monkeypatch.setattr(pretrained, 'LARGER', pair)
+def test_generator_is_shown_and_no_number_drawn(notebook, monkeypatch):
+    """The picture is a decoration: a run is the same with it and without it."""
+    shown = []
+    monkeypatch.setattr(pretrained, 'show_grid', lambda images, columns: shown.append(images))
     random_before = torch.get_rng_state()
     show_pretrained(notebook.Generator)
-    assert f'32 faces of {pair.parent.name}/my_model:' in capsys.readouterr().out
-    shutil.rmtree(pair)
-    show_pretrained(notebook.Generator)
-    shown = pretrained.PRETRAINED
-    assert f'32 faces of assets/{shown.name}:' in capsys.readouterr().out
+    assert len(shown[0]) == 32 and shown[0].std() > 0.1
     assert torch.equal(torch.get_rng_state(), random_before)
 
 
 def test_class_that_fails_is_said_in_one_line(pair, monkeypatch, capsys):
-    monkeypatch.setattr(pretrained, 'LARGER', pair)
+    monkeypatch.setattr(pretrained, 'PRETRAINED', pair)
     show_pretrained(raises(TypeError('no such argument')))
     said = capsys.readouterr().out
     assert said.startswith('No faces of the generator') and said.count('\n') == 1
