@@ -4,7 +4,7 @@
 
 FOLDER holds checkpoints_gan/, train_samples.pkl and the run's images as processed_celeba_small/.
 PROVENANCE (command, device, torch version) stands in each row of the tables. Writes faces.png (the
-last fixed-noise grid), curves.png, epochs.png, training.png (a film), distance.png and
+last fixed-noise grid), curves.png, training.png (a film of eight faces), distance.png and
 attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; and the networks of
 the best epoch as a folder, dcgan-32 or dcgan-64 after their size (see experiments/export.py).
 Generated faces are held against those that the run held out; a run of an earlier version held none
@@ -32,11 +32,10 @@ def draw_pictures(into, samples, history, floor):
     save_figure(into, 'faces')
     helpers.plot_losses(history)
     save_figure(into, 'curves')
-    helpers.show_epochs(samples, n_faces=8)
-    save_figure(into, 'epochs')
     helpers.plot_distance(history, floor)
     save_figure(into, 'distance')
-    (into / 'training.png').write_bytes(helpers.film(samples))
+    eight = [grid[:8] for grid in samples]           # a whole grid of 64x64 is too large a film
+    (into / 'training.png').write_bytes(helpers.film(eight, n_frames=10))
 
 
 def write_attributes(into, images, generated, labels, provenance):

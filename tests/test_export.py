@@ -241,7 +241,7 @@ def test_pictures_of_a_run(run_with_faces, monkeypatch):
     into.mkdir()
     pictures.main([str(run_with_faces), 'a run of nothing', '--into', str(into)])
     assert sorted(path.name for path in into.iterdir()) == [
-        'attributes.csv', 'attributes.png', 'curves.png', 'dcgan-32', 'distance.png', 'epochs.png',
+        'attributes.csv', 'attributes.png', 'curves.png', 'dcgan-32', 'distance.png',
         'faces.png', 'quality.csv', 'training.csv', 'training.png']
     _, rows = common.read_csv(into / 'quality.csv')
     assert {(row['n_real'], row['provenance']) for row in rows} == {('22', 'a run of nothing')}
