@@ -4,7 +4,7 @@
 
 FOLDER holds checkpoints_gan/, train_samples.pkl and the run's images as processed_celeba_small/.
 PROVENANCE (command, device, torch version) stands in each row of the tables. Writes faces.png (the
-last fixed-noise grid), curves.png, training.png (a film of eight faces), distance.png and
+grid of the best epoch), curves.png, training.png (a film of eight faces), distance.png and
 attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; and the networks of
 the best epoch as a folder, dcgan-32 or dcgan-64 after their size (see experiments/export.py).
 Generated faces are held against those that the run held out; a run of an earlier version held none
@@ -27,8 +27,8 @@ def save_figure(into, name):
     plt.close()
 
 
-def draw_pictures(into, samples, history, floor):
-    helpers.show_grid(samples[-1])
+def draw_pictures(into, samples, history, floor, best_epoch):
+    helpers.show_grid(samples[best_epoch - 1])
     save_figure(into, 'faces')
     helpers.plot_losses(history)
     save_figure(into, 'curves')
@@ -112,7 +112,7 @@ def main(arguments=None):
     if options.attributes:
         labels = shares_of_labels(options.attributes, dataset.files)
 
-    draw_pictures(into, samples, history, distance.floor)
+    draw_pictures(into, samples, history, distance.floor, best['epoch'])
     write_attributes(into, dataset.images, generated, labels, provenance)
     write_quality(into, generated, distance.real, figures, best, provenance)
     write_training(into, latest, history, provenance)

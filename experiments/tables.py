@@ -225,11 +225,13 @@ def race_lengths_table(size='32'):
     lengths = sorted({length for runs in found.values() for length in runs})
     lines = []
     for name, runs in found.items():
-        lines.append([name, *[length_cell(runs[length]) for length in lengths]])
+        lines.append([name, *[length_cell(runs.get(length)) for length in lengths]])
     return markdown(['images seen', *[f'{length:,}' for length in lengths]], lines)
 
 
 def length_cell(runs):
+    if not runs:
+        return ''
     distances = [float(run['ffd']) for run in runs]
     seconds = statistics.median(float(run['seconds']) for run in runs)
     return (f'{statistics.median(distances):.2f} ({min(distances):.2f}–{max(distances):.2f}) '

@@ -100,13 +100,15 @@ def minutes(what):
 
 
 def shipped():
-    """What is said of the run whose generator ships: its faces, its images, its seed."""
-    last_epoch = rows_of('training')[-1]
-    n_images = int(last_epoch['images_seen'])
+    """What is said of the generator that ships: its faces, its images, its epoch, its seed."""
+    epochs = rows_of('training')
+    last = epochs[-1]
+    seen = int(by('figure', 'quality')['Fréchet face distance']['images_seen'])
+    best, = [row['epoch'] for row in epochs if int(row['images_seen']) == seen]
     return [
-        f'learnt from {n_images // int(last_epoch["epoch"]):,} faces',
-        f'saw {n_images:,} images in all',
-        f'seed {last_epoch["seed"]}']
+        f'learnt from {int(epochs[0]["images_seen"]):,} faces of CelebA at 64×64',
+        f'{seen:,} images in all when it was best, after epoch {best} of {last["epoch"]}',
+        f'seed {last["seed"]}']
 
 
 def race_sentences():
