@@ -1,4 +1,7 @@
 """Parameters changed in a kernel that has run: what counts is kept, and what to run is said."""
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -7,7 +10,7 @@ from machinery.adopted import call_train
 from machinery.batches import DeviceLoader, ImageDataset
 from machinery.checkpoints import load_checkpoint
 from machinery.drawn import drawn_faces
-from tests.tools import global_names, tiny_training
+from tests.tools import Acting, global_names, numbers_of, raises, tiny_training
 
 
 class Kernel:
@@ -138,6 +141,32 @@ def test_trained_networks_start_no_other_run(kernel, changes, why):
     kernel.build_network()
     kernel.make_optimizers()
     assert kernel.train()['objective'] == kernel.names['objective']
+
+
+def test_trained_networks_start_no_run_where_the_earlier_one_was_deleted(kernel):
+    """To start afresh, somebody deletes the folder, and runs the training cell alone."""
+    kernel.train()
+    shutil.rmtree('checkpoints_gan')
+    Path('train_samples.pkl').unlink()
+    with pytest.raises(ValueError, match='trained already, .*cell with build_network on'):
+        kernel.train()
+    assert not Path('checkpoints_gan/latest.pt').exists()
+    kernel.build_network()
+    kernel.make_optimizers()
+    kernel.train()
+
+
+def test_networks_are_new_again_where_no_epoch_was_finished(kernel, capsys):
+    """An interrupt in epoch 1: the same cell begins anew, as it says, and not half trained."""
+    before = numbers_of(kernel.D), numbers_of(kernel.G)
+    kernel.loader = Acting(kernel.loader, 2, raises(KeyboardInterrupt()))
+    with pytest.raises(FileNotFoundError):           # there is no checkpoint yet
+        kernel.train()
+    assert 'To go on, run this cell again.' in capsys.readouterr().out
+    assert torch.equal(numbers_of(kernel.D), before[0])
+    assert torch.equal(numbers_of(kernel.G), before[1])
+    kernel.train()
+    assert load_checkpoint()['epoch'] == 1
 
 
 def test_rescued_run_goes_on_in_the_same_kernel(kernel, capsys):
