@@ -1,5 +1,7 @@
 """Parameters changed in a kernel that has run: what counts is kept, and what to run is said."""
+import contextlib
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from machinery.adopted import call_train
 from machinery.batches import DeviceLoader, ImageDataset
 from machinery.checkpoints import load_checkpoint
 from machinery.drawn import drawn_faces
+from machinery.parameters import as_they_count
 from tests.tools import Acting, global_names, numbers_of, raises, tiny_training
 
 
@@ -141,6 +144,24 @@ def test_trained_networks_start_no_other_run(kernel, changes, why):
     kernel.build_network()
     kernel.make_optimizers()
     assert kernel.train()['objective'] == kernel.names['objective']
+
+
+def test_other_images_are_told_where_their_cells_were_not_run(kernel):
+    """The loader of the old images, or a distance from those, would train or judge by them."""
+    kernel.train()
+    new = ImageDataset(drawn_faces(10, 32, seed=1), source='new')
+    kernel.names['celeba_train_loader'] = DataLoader(new, 4, collate_fn=new.collate)
+    with pytest.raises(ValueError, match='loader: it holds other images .* get_dataloader on'):
+        kernel.train()
+    kernel.loader = DeviceLoader(kernel.names['celeba_train_loader'], 'cpu')
+    kernel.build_network()
+    kernel.make_optimizers()
+    for images, refused in ((drawn_faces(10, 32), True), (new.images.clone(), False)):
+        distance = types.SimpleNamespace(images=images)
+        check = pytest.raises(ValueError, match='distance: it was made with other images')
+        with check if refused else contextlib.nullcontext():
+            as_they_count(kernel.config, kernel.names, kernel.G, kernel.loader, distance)
+    assert kernel.train()['data'] == 'new'
 
 
 def test_trained_networks_start_no_run_where_the_earlier_one_was_deleted(kernel):
