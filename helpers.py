@@ -98,9 +98,11 @@ def choose_preset(presets):
 
 WHOLE = ('batch_size', 'd_conv_dim', 'g_conv_dim', 'z_size', 'penalty_every', 'n_epochs',
          'print_every', 'distance_every')
+SWITCHES = 'flip', 'd_batch_norm', 'lr_decay', 'sync_batch_norm', 'live_view', 'resume'
 RANGES = {             # name: (lowest, below, in words)
     'lr': (sys.float_info.min, math.inf, 'a number above 0'),
     'penalty': (0, math.inf, 'a number, 0 or more'),
+    'hold_out': (0, math.nextafter(0.5, 1), 'a share from 0 to 0.5'),
     **dict.fromkeys(('beta1', 'beta2', 'ema_decay', 'rescue'),
                     (0, 1, 'a number from 0 to just below 1')),
 }
@@ -126,6 +128,8 @@ def configure(parameters, preset, scope):
     for name, value in config.items():
         if name in WHOLE:
             check_whole(**{name: value})
+        elif name in SWITCHES:
+            check_choice((True, False), **{name: value})
         elif name in RANGES:
             check_range(*RANGES[name], **{name: value})
     return config
@@ -187,7 +191,7 @@ def face(numbers, folder=None):
     numbers  z_size numbers, as the page assets/explorer.html copies them, or n lists of them
     folder   the checkpoints of a run: 'checkpoints_gan', behind the run_folder if it has one.
              None: the generator that comes with the project
-    Raises ValueError for another count of numbers, FileNotFoundError where there is no run.
+    Raises ValueError for anything else, FileNotFoundError where there is no run.
     """
     notebook = load_definitions(Path(__file__).with_name('dcgan_faces.ipynb'))
     if folder:
@@ -195,9 +199,14 @@ def face(numbers, folder=None):
     else:
         saved = load_pretrained()
         G = rebuild(notebook.Generator, saved, saved['weights'])
-    z = torch.as_tensor(numbers, dtype=torch.float32)
+    try:
+        z = torch.as_tensor(numbers, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'numbers: {error}, expected {G.z_size} for each face') from error
     if z.ndim not in (1, 2) or z.shape[-1] != G.z_size:
         raise ValueError(f'numbers: found {tuple(z.shape)}, expected {G.z_size} for each face')
+    if not z.isfinite().all():
+        raise ValueError('numbers: found some that are not finite')
     return notebook.generate(G, z.reshape(-1, G.z_size))
 
 

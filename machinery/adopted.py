@@ -1,6 +1,8 @@
 """Training loops from elsewhere: called with what they take, and kept as a run."""
+import contextlib
 import inspect
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +24,8 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
 
     config is brought up to date first; see parameters.as_they_count.
     """
-    config = parameters.as_they_count(config, inspect.unwrap(train).__globals__, G, loader)
+    scope = inspect.unwrap(train).__globals__
+    config = parameters.as_they_count(config, scope, G, loader, distance)
     if takes(train, 'config'):
         return train(D, G, n_epochs, print_every, loader, distance, config)
     arguments = getattr(G, 'arguments', dict(z_size=config['z_size']))
@@ -31,12 +34,26 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
     checkpoints = Checkpoints(dict(D=D, G=G, G_average=G), progress)
     with checkpoints.lock:
         checkpoints.resume_or_set_aside(resume=False)
-        losses = train(D, G, n_epochs, print_every)
-        if Path(SAMPLES).exists():
-            shutil.move(SAMPLES, checkpoints.pickle.path)
+        with _earlier_samples_apart():
+            losses = train(D, G, n_epochs, print_every)
+            if Path(SAMPLES).exists():
+                shutil.move(SAMPLES, checkpoints.pickle.path)
         progress.epochs = _epochs_of(losses, n_epochs)
         _keep(checkpoints)
     return losses
+
+
+@contextlib.contextmanager
+def _earlier_samples_apart():
+    """Within this block a pickle in the current folder, another run's, has another name."""
+    apart = Path(f'{SAMPLES}.earlier')
+    if Path(SAMPLES).exists():
+        os.replace(SAMPLES, apart)
+    try:
+        yield
+    finally:
+        if apart.exists():
+            os.replace(apart, SAMPLES)
 
 
 def _epochs_of(losses, n_epochs):

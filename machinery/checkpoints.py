@@ -124,13 +124,17 @@ class Checkpoints:
         Raises ValueError where resume is True and there are only damaged checkpoints, and where a
         new run would begin with networks that are trained already.
         """
-        if not any(self.folder.glob('*.pt')) and not self.pickle.path.exists():
-            return
-        why = self._take_up() if resume else 'resume is off'
+        there = any(self.folder.rglob('*.pt')) or self.pickle.path.exists()
+        if not there:
+            why = 'that is not there'
+        else:
+            why = self._take_up() if resume else 'resume is off'
         if why and identity.are_trained(self.parts):
             raise ValueError(f'D and G are trained already, and this is another run than the one '
                              f'in {self.folder}/ ({why}): for new networks, run the notebook from '
                              f'the cell with build_network on.')
+        if not there:
+            return
         if why:
             aside = set_aside(self.folder)
             self.lock.take()
@@ -150,9 +154,10 @@ class Checkpoints:
         A damaged latest.pt makes way for the good previous.pt here, in one rename, so that no later
         write can put the damaged file in the good one's place.
         """
-        if not any(self.folder.glob('*.pt')):
-            return f'{self.pickle.path} came without a checkpoint'
-        state, path = _read_first_whole(self.folder, ('latest', 'previous'))
+        names = 'latest', 'previous'
+        if not any((self.folder / f'{name}.pt').exists() for name in names):
+            return 'it came without a checkpoint to go on from'
+        state, path = _read_first_whole(self.folder, names)
         changed = identity.differences(self.progress.config, state['config'])
         changed += identity.unlike(self.parts, state)
         if changed:

@@ -36,9 +36,11 @@ def check_range(low, high, expected, **values):
 
 
 def print_what_can_be_printed():
-    """Let a terminal without UTF-8 show a question mark for é, instead of ending the program."""
-    encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
-    if 'utf' not in encoding.lower() and hasattr(sys.stdout, 'reconfigure'):
+    """Let a terminal show a question mark for what it cannot show, instead of ending the program.
+
+    That is é without UTF-8, and with it the name of a file that is not in UTF-8 itself.
+    """
+    if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='replace')
 
 

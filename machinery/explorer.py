@@ -214,20 +214,20 @@ def show_page(G, found, data, folder):
     found   what find_directions returned; those that are taken out of each other get sliders
     data    words that say what G was trained on
     folder  of the run's checkpoints: explorer.html goes there
-    A generator that the page cannot draw is told in one line.
+    A generator that the page cannot draw, and a full disk, are told in one line.
     """
     rank, _ = world()
     if rank > 0:
         return
     sliders = {name: found[name] for name in directions.CORE if name in found}
     folder = Path(folder)
+    path = folder / 'explorer.html'
     try:
         page = make_page(G, data, folder, sliders)
-    except ValueError as error:
+        n_bytes = write_page(page, path)
+    except (OSError, ValueError) as error:
         print(f'No page: {error}')
         return
-    path = folder / 'explorer.html'
-    n_bytes = write_page(page, path)
     print(f'{path}: {n_bytes:,} bytes. Open it with a double click, or mail it.')
     if n_bytes > LARGEST_INLINE:
         print(f'It is not shown here, for it is larger than {LARGEST_INLINE:,} bytes.')

@@ -246,8 +246,9 @@ def _class_and_used(kind):
                 return '', []            # of an installed package
             texts.append(text)
             used += used_there
-        elif isinstance(member, PLAIN) and not name.startswith('__'):
-            texts.append(f'{name} = {member!r}')
+        elif isinstance(member, PLAIN + CONTAINERS) and not name.startswith('__'):
+            texts.append(f'{name} = {_spelled(member)}')
+            used += [_named(each) for each in _functions_in(member)]
     used += [_named(base) for base in kind.__bases__ if base.__module__ == kind.__module__]
     return '\n'.join(texts), used
 

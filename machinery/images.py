@@ -14,6 +14,7 @@ from . import files
 from .console import check_whole, progress_bar
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
+FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP'     # whatever the name: some start other programs
 CELEBA_SIZE = (178, 218)             # width and height of a CelebA original
 CELEBA_CROP = (35, 55, 143, 163)     # the box that the small set was cut to: 108 x 108
 IMAGES_LIMIT = 16 * 2 ** 30          # bytes; 90,000 images of 64x64 take 1.1 GB
@@ -66,7 +67,7 @@ def decode_image(path, size):
     A CelebA original (178 x 218) gets the crop of the small set instead: its central 108 x 108.
     Raises whatever Pillow raises for a file that is no image.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if image.size == CELEBA_SIZE:
             box = CELEBA_CROP
         else:

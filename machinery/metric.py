@@ -38,6 +38,7 @@ class FaceDistance:
     """
 
     def __init__(self, images, device='cpu', n=5000, n_judged=None, seed=0, held_out=()):
+        self.images = images
         if len(images) < FEW:
             print(f'{len(images)} images are too few to judge others by: '
                   f'distances will mean little')

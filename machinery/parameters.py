@@ -1,4 +1,6 @@
 """What the parameters say, held against what was made with them: what counts is kept."""
+import torch
+
 from .batches import ImageDataset
 from .identity import MAY_CHANGE
 
@@ -7,16 +9,17 @@ SET_ANYWHERE = {'data_dir', 'batch_size', 'img_size', 'd_conv_dim', 'g_conv_dim'
                 'lr', 'beta1', 'beta2'}
 
 
-def as_they_count(config, scope, G, loader):
+def as_they_count(config, scope, G, loader, distance=None):
     """Return the configuration as it counts for a training that begins now.
 
     Where a cell was not run again after a parameter was changed, the truth is in what that cell
     made: this is kept, and said in a line.
 
-    scope   the notebook's globals
-    loader  of the training; None: the notebook's celeba_train_loader
+    scope     the notebook's globals
+    loader    of the training; None: the notebook's celeba_train_loader
+    distance  a FaceDistance that judges the faces, or any other function
     Raises ValueError for a changed parameter of which nothing was made, while config has the old
-    value.
+    value, and where loader or distance was made of other images than those of the notebook now.
     """
     now = {name: scope[name] for name in scope.get('PARAMETERS', ()) if name in config}
     for name, value in now.items():
@@ -29,6 +32,7 @@ def as_they_count(config, scope, G, loader):
     dataset = getattr(loader, 'dataset', None)
     if isinstance(dataset, ImageDataset):
         config |= dict(data=dataset.source, images=dataset.checksum)
+        _check_images(dataset, scope.get('celeba_train_loader'), distance)
     optimizers = [scope[name] for name in ('d_optimizer', 'g_optimizer') if name in scope]
     made = _made_with(loader, G, optimizers)
     for name, (found, what, cell) in made.items():
@@ -39,6 +43,18 @@ def as_they_count(config, scope, G, loader):
               f'that counts. For {asked}, run the notebook from the cell with {cell} on.')
         config[name] = found[0] if len(found) == 1 else found
     return config
+
+
+def _check_images(dataset, newest, distance):
+    """Raise ValueError unless a data set, the newest loader and a distance are of one crowd."""
+    newest = getattr(newest, 'dataset', None)
+    if isinstance(newest, ImageDataset) and newest.checksum != dataset.checksum:
+        raise ValueError('loader: it holds other images than celeba_train_loader does. Run the '
+                         'notebook from the cell with get_dataloader on.')
+    judged_by = getattr(distance, 'images', dataset.images)
+    if judged_by is not dataset.images and not torch.equal(judged_by, dataset.images):
+        raise ValueError('distance: it was made with other images than those of the training. Run '
+                         'the notebook from the cell with get_dataloader on.')
 
 
 def _made_with(loader, G, optimizers):

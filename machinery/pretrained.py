@@ -116,9 +116,14 @@ def _read_networks(path, checksum):
 
 
 def _in_full_precision(weights):
-    """Return a state dict whose floating point numbers are float32."""
+    """Return a state dict whose floating point numbers are float32.
+
+    Raises ValueError for one with numbers that are not finite.
+    """
     full = {}
     for name, value in weights.items():
+        if not value.isfinite().all():
+            raise ValueError(f'{name} holds numbers that are not finite')
         full[name] = value.float() if value.is_floating_point() else value
     return full
 
@@ -152,6 +157,10 @@ def build(Network, arguments, weights):
     """
     known = fitting(Network, arguments)
     try:
+        with torch.device('meta'):           # takes no memory, whatever the arguments ask for
+            n_wanted = sum(value.numel() for value in Network(**known).state_dict().values())
+        if n_wanted > sum(value.numel() for value in weights.values()):
+            raise RuntimeError('more numbers than there are')
         network = Network(**known)
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:

@@ -186,8 +186,11 @@ class Run:
     def __exit__(self, kind, error, trace):
         """End the run; an interrupt ends here, and errors that we understand get words of ours.
 
-        A script that was told to end (SIGTERM) does so, with the exit status that says so.
+        A script that was told to end (SIGTERM) does so, with the exit status that says so. Where no
+        epoch was finished, the networks are as they were before.
         """
+        if error is not None and self.progress.epoch == 0:
+            self.checkpoints.go_back()
         with self.held:
             if error is None or isinstance(error, KeyboardInterrupt):
                 self.view.show(self)

@@ -1,4 +1,5 @@
 """All generators of random numbers at once: seeded, kept, and put back."""
+import numbers
 import random
 
 import numpy as np
@@ -6,7 +7,12 @@ import torch
 
 
 def set_seed(seed):
-    """Seed the generators of torch, NumPy and Python: the same seed, the same run."""
+    """Seed the generators of torch, NumPy and Python: the same seed, the same run.
+
+    Raises ValueError for what is no whole number.
+    """
+    if not isinstance(seed, numbers.Integral) or not -2 ** 63 <= seed < 2 ** 64:
+        raise ValueError(f'seed: found {seed!r}, expected a whole number')
     torch.manual_seed(seed)
     np.random.seed(seed % 2 ** 32)
     random.seed(seed)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from machinery import checkpoints, files
-from machinery.checkpoints import load_checkpoint
+from machinery.checkpoints import load_checkpoint, load_history
 from machinery.samples import load_samples, save_samples
 from tests.tools import damage, expect_same_run, run_training
 
@@ -81,6 +81,24 @@ def test_samples_without_a_run_are_set_aside(notebook, folder):
         run_training(notebook, 1, resume=resume)
         kept = Path(f'checkpoints_gan-{number}/train_samples.pkl')
         assert kept.read_bytes() == b'fifty epochs of mine'
+
+
+@pytest.mark.parametrize('left', [[], ['best.pt']])
+def test_what_is_left_of_a_run_is_no_part_of_another(notebook, folder, capsys, left):
+    """A crash in epoch 1, or a hand that made room, leaves epochs and no checkpoint to go on from.
+    """
+    run_training(notebook, 2, lr=1, distance=lambda images: 5.0)
+    for path in (Path('train_samples.pkl'), *CHECKPOINTS.glob('*.pt')):
+        if path.name not in left:
+            path.unlink()
+    capsys.readouterr()
+    new = run_training(notebook, 2, resume=True, lr=2)
+    assert 'checkpoints_gan-1/ (it came without a checkpoint' in capsys.readouterr().out
+    assert len(list(Path('checkpoints_gan-1/epochs').iterdir())) == 2
+    assert load_history()['distances'].size == 0
+    shutil.rmtree(CHECKPOINTS)
+    Path('train_samples.pkl').unlink()
+    expect_same_run(new, run_training(notebook, 2, lr=2))
 
 
 # ------------------------------------------------------------------------------------------- damage

@@ -78,3 +78,12 @@ def test_notebook_under_torchrun(copy_of_project):
         assert not list(copy_of_project.glob('checkpoints_gan-*'))
     saved = load_checkpoint(copy_of_project / 'checkpoints_gan')
     assert (saved['epoch'], saved['n_steps'], saved['images_seen']) == (2, 8, 128)
+
+
+def test_name_that_is_not_in_utf_8_ends_no_program(folder):
+    """It stands in what is printed of a folder; a question mark is shown for it."""
+    program = """import os; from machinery.devices import choose_device
+choose_device()
+print(os.fsdecode(b'caf\\xe9'))"""
+    done = run_python(folder, '-c', program, environment=dict(PYTHONIOENCODING='utf-8:strict'))
+    assert done.stdout == 'caf?\n' and done.returncode == 0, done.stderr

@@ -281,6 +281,11 @@ def test_generator_from_elsewhere_is_told_in_a_line(folder, shown, capsys):
     assert capsys.readouterr().out.startswith('No page: ') and not list(folder.iterdir())
 
 
+def test_page_that_the_disk_does_not_take_is_told_in_a_line(notebook, folder, shown, capsys):
+    explorer.show_page(notebook.Generator(100, 8), {}, 'drawings', 'nowhere')
+    assert capsys.readouterr().out.startswith('No page: [Errno 2]') and shown == []
+
+
 def test_page_in_a_saved_notebook(notebook, browser, tmp_path):
     """In what nbconvert makes of it, the page works, and leaves the rest of the notebook alone."""
     page = explorer.make_page(notebook.Generator(20, 8), 'drawings', held=found_directions(20))

@@ -1,10 +1,12 @@
 """Image files of every layout, format and size become one tensor of bytes."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from machinery.images import decode_image, is_image
+from machinery.images import decode_folder, decode_image, is_image
 from machinery.sources import load_dataset, load_images
 from tests.tools import write_images
 
@@ -159,3 +161,15 @@ def test_every_colour_mode_and_size(folder, kind):
     assert pixels.dtype == np.uint8 and pixels.shape == (32, 32, 3)
     difference = np.abs(pixels.astype(int) - expected)
     assert np.median(difference) <= 3 and (difference > 12).mean() < .07, difference.max()
+
+
+def test_file_that_would_start_another_program_is_left_out(folder, monkeypatch, capsys):
+    """Encapsulated PostScript is a program, which Pillow hands to Ghostscript: it may never end."""
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, 'Ghostscript', lambda *_, **__: started.append(1))
+    write_images(folder / 'faces', 1)
+    eps = '%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n'
+    Path('faces/hostile.jpg').write_text(eps)
+    images, _ = decode_folder('faces', 32)
+    assert len(images) == 1 and started == []
+    assert 'hostile.jpg' in capsys.readouterr().out

@@ -1,4 +1,9 @@
 """Parameters changed in a kernel that has run: what counts is kept, and what to run is said."""
+import contextlib
+import shutil
+import types
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -7,7 +12,8 @@ from machinery.adopted import call_train
 from machinery.batches import DeviceLoader, ImageDataset
 from machinery.checkpoints import load_checkpoint
 from machinery.drawn import drawn_faces
-from tests.tools import global_names, tiny_training
+from machinery.parameters import as_they_count
+from tests.tools import Acting, global_names, numbers_of, raises, tiny_training
 
 
 class Kernel:
@@ -138,6 +144,50 @@ def test_trained_networks_start_no_other_run(kernel, changes, why):
     kernel.build_network()
     kernel.make_optimizers()
     assert kernel.train()['objective'] == kernel.names['objective']
+
+
+def test_other_images_are_told_where_their_cells_were_not_run(kernel):
+    """The loader of the old images, or a distance from those, would train or judge by them."""
+    kernel.train()
+    new = ImageDataset(drawn_faces(10, 32, seed=1), source='new')
+    kernel.names['celeba_train_loader'] = DataLoader(new, 4, collate_fn=new.collate)
+    with pytest.raises(ValueError, match='loader: it holds other images .* get_dataloader on'):
+        kernel.train()
+    kernel.loader = DeviceLoader(kernel.names['celeba_train_loader'], 'cpu')
+    kernel.build_network()
+    kernel.make_optimizers()
+    for images, refused in ((drawn_faces(10, 32), True), (new.images.clone(), False)):
+        distance = types.SimpleNamespace(images=images)
+        check = pytest.raises(ValueError, match='distance: it was made with other images')
+        with check if refused else contextlib.nullcontext():
+            as_they_count(kernel.config, kernel.names, kernel.G, kernel.loader, distance)
+    assert kernel.train()['data'] == 'new'
+
+
+def test_trained_networks_start_no_run_where_the_earlier_one_was_deleted(kernel):
+    """To start afresh, somebody deletes the folder, and runs the training cell alone."""
+    kernel.train()
+    shutil.rmtree('checkpoints_gan')
+    Path('train_samples.pkl').unlink()
+    with pytest.raises(ValueError, match='trained already, .*cell with build_network on'):
+        kernel.train()
+    assert not Path('checkpoints_gan/latest.pt').exists()
+    kernel.build_network()
+    kernel.make_optimizers()
+    kernel.train()
+
+
+def test_networks_are_new_again_where_no_epoch_was_finished(kernel, capsys):
+    """An interrupt in epoch 1: the same cell begins anew, as it says, and not half trained."""
+    before = numbers_of(kernel.D), numbers_of(kernel.G)
+    kernel.loader = Acting(kernel.loader, 2, raises(KeyboardInterrupt()))
+    with pytest.raises(FileNotFoundError):           # there is no checkpoint yet
+        kernel.train()
+    assert 'To go on, run this cell again.' in capsys.readouterr().out
+    assert torch.equal(numbers_of(kernel.D), before[0])
+    assert torch.equal(numbers_of(kernel.G), before[1])
+    kernel.train()
+    assert load_checkpoint()['epoch'] == 1
 
 
 def test_rescued_run_goes_on_in_the_same_kernel(kernel, capsys):

@@ -92,7 +92,11 @@ def test_wrong_size_by_hand_is_refused_at_once(monkeypatch):
     (dict(batch_size=0), 'a whole number, 1 or more'),
     (dict(z_size=2.5), 'a whole number, 1 or more'),
     (dict(penalty_every=0), 'a whole number, 1 or more'),
-    (dict(distance_every=0), 'a whole number, 1 or more')], ids=str)
+    (dict(distance_every=0), 'a whole number, 1 or more'),
+    (dict(hold_out='0.1'), 'a share from 0 to 0.5'),
+    (dict(hold_out=0.6), 'a share from 0 to 0.5'),
+    (dict(resume='False'), 'one of True, False'),
+    (dict(flip=None), 'one of True, False')], ids=str)
 def test_parameters_out_of_range_are_refused_at_once(monkeypatch, by_hand, expected):
     """Before any image is decoded, and not after an epoch."""
     (name, value), = by_hand.items()
@@ -101,5 +105,5 @@ def test_parameters_out_of_range_are_refused_at_once(monkeypatch, by_hand, expec
 
 
 def test_parameters_at_the_ends_of_their_ranges(monkeypatch):
-    ends = dict(penalty=0, ema_decay=0, rescue=0, beta1=0.0, beta2=0, batch_size=1)
+    ends = dict(penalty=0, ema_decay=0, rescue=0, beta1=0.0, beta2=0, batch_size=1, hold_out=0.5)
     assert configured(monkeypatch, 'quick', **ends) == PARAMETERS | ends

@@ -136,6 +136,43 @@ def test_numbers_too_large_for_half_precision_are_refused(pair, networks):
 # ---------------------------------------------------------------------------------- what is shown
 
 
+def test_numbers_that_are_not_finite_are_damage(pair, networks, monkeypatch):
+    weight = networks['G_average'].project.weight.detach()
+    weight[0] = torch.nan
+    monkeypatch.setattr(torch.Tensor, 'isfinite', lambda _: torch.ones(1))   # or save_pair refuses
+    config = dict(generator=networks['G'].arguments, discriminator={})
+    save_pair(pair, config, {name: networks[name].state_dict() for name in NETWORKS})
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match='is damaged'):
+        load_pair(pair)
+
+
+def test_generator_larger_than_its_weights_takes_no_memory(pair, notebook, monkeypatch):
+    """A line in config.json would fill the memory of any computer before the weights are tried."""
+    change = json.loads((pair / 'config.json').read_text())
+    change['generator']['conv_dim'] = 5000
+    (pair / 'config.json').write_text(json.dumps(change))
+    built = []
+
+    class Large(notebook.Generator):
+        def __init__(self, *arguments, **named):
+            device = torch.empty(0).device.type
+            built.append(device)
+            assert device == 'meta'
+            super().__init__(*arguments, **named)
+
+    config = load_pair(pair)
+    with pytest.raises(ValueError, match='the weights are not those of Large'):
+        pretrained.rebuild(Large, config, config['G_average'])
+    assert built == ['meta']
+
+
+@pytest.mark.parametrize('numbers', [None, 'abc', [[1.0] * 100, [1.0]], [float('nan')] * 100])
+def test_what_are_no_numbers_of_a_face_is_told(numbers):
+    with pytest.raises(ValueError, match='^numbers: '):
+        helpers.face(numbers)
+
+
 def test_generator_is_shown_and_no_number_drawn(notebook, monkeypatch):
     """The picture is a decoration: a run is the same with it and without it."""
     shown = []

@@ -74,6 +74,24 @@ def test_loop_from_elsewhere_is_kept_there_too(notebook, folder):
     assert torch.equal(numbers_of(notebook.load_generator('drive/checkpoints_gan')), numbers_of(G))
 
 
+def test_loop_from_elsewhere_leaves_the_pickle_of_another_run(notebook, folder):
+    """One that writes none is not given that which lies in the working folder."""
+    save_samples([torch.ones(16, 3, 32, 32)])
+    before = Path('train_samples.pkl').read_bytes()
+    D, G, _ = tiny_training(vars(notebook))
+    config = dict(z_size=6, g_conv_dim=4, img_size=32, run_folder=choose_run_folder('drive'))
+    for writes in (False, True):
+        def train(D, G, n_epochs, print_every=50, writes=writes):
+            if writes:
+                save_samples([torch.zeros(16, 3, 32, 32)])
+            return [(1.5, 0.5)]
+
+        call_train(train, D, G, 1, 1, None, None, config)
+        assert Path('drive/train_samples.pkl').exists() == writes
+        assert Path('train_samples.pkl').read_bytes() == before
+    assert sorted(os.listdir()) == ['drive', 'train_samples.pkl']
+
+
 # ------------------------------------------------------------------------------------- choosing it
 
 

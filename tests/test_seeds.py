@@ -3,6 +3,7 @@ import json
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from machinery import seeds
@@ -41,6 +42,12 @@ def test_large_and_negative_seeds_are_taken():
         first = draw()
         seeds.set_seed(seed)
         assert draw() == first
+
+
+@pytest.mark.parametrize('seed', [None, '1', 1.5, 2 ** 64])
+def test_seed_that_is_no_whole_number_is_told(seed):
+    with pytest.raises(ValueError, match='seed: found .*, expected a whole number'):
+        seeds.set_seed(seed)
 
 
 def test_random_state_is_put_back():
