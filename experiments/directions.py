@@ -177,13 +177,13 @@ def draw_figure(path, G, held, rows):
     by_chance = F.normalize(torch.randn(G.z_size, generator=random_numbers), dim=0)
     shown = held | {'a random direction': by_chance}
     _, all_axes = plt.subplots(len(shown), squeeze=False, layout='constrained',
-                               figsize=(pictures.WIDTH, 0.86 * len(shown)))
+                               figsize=(0.7 * pictures.WIDTH, 0.86 * len(shown)))
     for axes, (name, direction) in zip(all_axes[:, 0], shown.items(), strict=True):
         faces = []
         for each in z[:, None]:
-            for amount in torch.linspace(-AMOUNT, AMOUNT, 5):
+            for amount in (-AMOUNT, 0, AMOUNT):
                 faces.append(G(rooms.move(each, direction, amount)))
-        axes.imshow(pictures.to_array(torch.cat(faces), 10), interpolation='nearest')
+        axes.imshow(pictures.to_array(torch.cat(faces), 6), interpolation='nearest')
         axes.set(xticks=[], yticks=[], frame_on=False)
         axes.set_ylabel(label(name, rows), rotation=0, ha='right', va='center', fontsize=9)
     file = io.BytesIO()

@@ -145,7 +145,8 @@ def times(rows):
     there, 'seeds_there' says how many did, and there are no seconds.
     """
     found = []
-    by_recipe = itertools.groupby(sorted(rows, key=recipe_of), recipe_of)
+    in_order = sorted(rows, key=lambda row: (list(RECIPES).index(row['recipe']), recipe_of(row)))
+    by_recipe = itertools.groupby(in_order, recipe_of)
     for (name, size, device), group in by_recipe:
         group = list(group)
         seeds = {row['seed'] for row in group}
