@@ -120,7 +120,8 @@ def race_sentences():
     return [
         f"At equal images ours comes to {race_ratio('ffd', 'ours', 'public'):.2f} of the public "
         f"recipe's distance, in {race_ratio('seconds', 'ours', 'public'):.1f} times its seconds",
-        f'where the public recipe ends, ours is in {head_start():.2f} of those seconds']
+        f'the distance where the public recipe ends, ours reaches in {head_start():.2f} of the '
+        f'seconds']
 
 
 def readme():
