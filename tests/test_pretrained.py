@@ -139,10 +139,10 @@ def test_numbers_too_large_for_half_precision_are_refused(pair, networks):
 def test_numbers_that_are_not_finite_are_damage(pair, networks, monkeypatch):
     weight = networks['G_average'].project.weight.detach()
     weight[0] = torch.nan
-    monkeypatch.setattr(torch.Tensor, 'isfinite', lambda _: torch.ones(1))   # or save_pair refuses
     config = dict(generator=networks['G'].arguments, discriminator={})
-    save_pair(pair, config, {name: networks[name].state_dict() for name in NETWORKS})
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, 'isfinite', lambda _: torch.ones(1))     # or save_pair refuses
+        save_pair(pair, config, {name: networks[name].state_dict() for name in NETWORKS})
     with pytest.raises(ValueError, match='is damaged'):
         load_pair(pair)
 
