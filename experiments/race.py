@@ -33,7 +33,8 @@ EARLIER = BASE | RECIPE
 RECIPES = {
     'public': BASE,
     'earlier': EARLIER,                              # ours until now
-    'ours': EARLIER | dict(batch_size=8, lr=1.2e-3, penalty=0.01, penalty_every=16),
+    'ours': EARLIER | dict(lr=8e-4, penalty=0.01, penalty_every=16),
+    'batches of 8': EARLIER | dict(batch_size=8, lr=1.2e-3, penalty=0.01, penalty_every=16),
 }
 # whole batches of 128 in each pass
 LENGTHS = (2_560, 3_840, 5_120, 10_240, 20_480, 40_960, 89_600)

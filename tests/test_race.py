@@ -65,7 +65,7 @@ def test_race_runs_once_and_draws(tmp_path, monkeypatch):
     monkeypatch.setenv('DCGAN_DATA', '')
     race.main(options)
     row, = common.Table(tmp_path / 'race.csv', race.COLUMNS, race.KEY).read()
-    assert (row['images_seen'], row['n_held_out'], row['batch']) == ('1280', '40', '8')
+    assert (row['images_seen'], row['n_held_out'], row['batch']) == ('1280', '40', '16')
     assert float(row['ffd']) > float(row['floor']) and float(row['seconds']) > 0
     assert (tmp_path / 'race-32.png').stat().st_size > 10_000
     monkeypatch.setattr(race.Race, 'run', None)          # a run would fail

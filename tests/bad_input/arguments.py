@@ -146,5 +146,6 @@ ROWS = {
     'unknown value of a preset':
         (unknown_value_of_a_preset, ValueError, "Did you mean 'n_epochs'?"),
     'value out of range': (value_out_of_range, ValueError, 'n_epochs: found -1'),
-    'value that is no number': (value_that_is_no_number, ValueError, 'n_epochs=25'),
+    'value that is no number':
+        (value_that_is_no_number, ValueError, "n_epochs: found 'many', expected a whole number"),
 }
