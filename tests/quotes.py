@@ -25,7 +25,7 @@ NOT_FROM_CSV = {
         '5,000 generated faces are held against 5,000 real ones',
         'β₁ = 0,', 'batches of 16,', '25 minutes on one GPU', 'torch 2.14.1',
         'learning rate of 0.0004, a penalty of 0.025 on every fourth step',
-        'batches of 16, 0.0008, 0.01 on every sixteenth step', 'the same with 0.0012',
+        '0.0008, 0.01 on every sixteenth step', 'the same with 0.0012',
         '`batches of 8`', '| batches of 8 |', '`conv_dim` 32. Then 5,000 generated',
         'were screened at 90,000 images', 'β₂ = 0.99 helped at batch 16 and not at 8',
         '`conv_dim` 32, bfloat16', '`conv_dim` 32, with a learning rate of 0.001', 'in 88 minutes',
