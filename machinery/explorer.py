@@ -18,7 +18,7 @@ from .console import in_notebook
 from .devices import world
 
 TEMPLATE = Path(__file__).parent / 'explorer_page'
-LARGEST_INLINE = 1_000_000   # bytes: a saved notebook holds the page, and viewers have their limits
+LARGEST_INLINE = 500_000     # bytes: a saved notebook holds the page, and viewers show 2 MB at most
 HEIGHT = 720                 # of the frame in a notebook, in pixels
 TOLERANCE = 1e-3             # of pixels in [-1, 1]: the arithmetic is the same, in another order
 DIGITS = np.frombuffer(
@@ -208,12 +208,13 @@ def write_page(page, path):
 # ----------------------------------------------------------------------------------- in a notebook
 
 
-def show_page(G, found, data, folder):
+def show_page(G, found, data, folder, largest=LARGEST_INLINE):
     """Write the page of a run's generator into its folder, and show it under the cell if it fits.
 
     found   what find_directions returned; those that are taken out of each other get sliders
     data    words that say what G was trained on
     folder  of the run's checkpoints: explorer.html goes there
+    largest bytes of a page that is shown under the cell
     A generator that the page cannot draw, and a full disk, are told in one line.
     """
     rank, _ = world()
@@ -229,8 +230,9 @@ def show_page(G, found, data, folder):
         print(f'No page: {error}')
         return
     print(f'{path}: {n_bytes:,} bytes. Open it with a double click, or mail it.')
-    if n_bytes > LARGEST_INLINE:
-        print(f'It is not shown here, for it is larger than {LARGEST_INLINE:,} bytes.')
+    if n_bytes > largest:
+        print(f'It is not shown here, for the notebook would grow by it. To see it here too, call '
+              f'helpers.show_page with largest={n_bytes}.')
     elif in_notebook():
         display(HTML(framed(page)))
 

@@ -203,7 +203,7 @@ def rebuild(Generator, config, weights):
     return G
 
 
-def show_pretrained(Generator, n=32):
+def show_pretrained(Generator, n=16):
     """Draw faces of the generator that comes with the project, if it fits the class Generator.
 
     Random numbers that are drawn afterwards stay the same.
@@ -216,4 +216,4 @@ def show_pretrained(Generator, n=32):
     except (OSError, ValueError) as error:
         print(f'No faces of the generator that comes with the project: {error}')
         return
-    show_grid(images, columns=16)
+    show_grid(images, columns=8)

@@ -14,7 +14,7 @@ from experiments.tables import by, percent, rows_of, speeds, spread
 NOT_FROM_CSV = {
     'README.md': [
         'Batches of 8 are better',
-        'three lines give 32 faces', 'less than 1 MB (`conv_dim` 32 at 32×32)',
+        'three lines give 32 faces',
         'took 88 minutes on one busy CPU core', 'torch 2.14.1', 'at 32×32', '32×32', '64×64',
         '`conv_dim` 32, with three seeds', '| seconds to 20 | to 10 | to 5 | to 3 |',
         'within 25 minutes',

@@ -130,7 +130,7 @@ def test_edited_code_is_told_apart(notebook, name, old, new):
     ('"""Update D once and G once.', '"""Update both, D before G.'),
     ('D_real, D_fake = D(real), D(fake.detach())', 'D_real, D_fake = (D(real),\n'
      '        D(fake.detach()))'),
-    ('apart = max(1, len(faces) // 32)', 'apart = 1')])
+    ('apart = max(1, len(faces) // 24)', 'apart = 1')])
 def test_code_that_does_the_same_is_the_same(notebook, old, new):
     """A comment, a docstring, layout, what comes after training."""
     edited = configuration(load_definitions(NOTEBOOK, [(old, new)]))
