@@ -44,9 +44,7 @@ def load_generator(run=None):
     if run:
         return notebook.load_generator(run).eval()
     saved = helpers.load_pretrained()
-    G = notebook.Generator(**saved['generator'])
-    G.load_state_dict(saved['weights'])
-    return G.eval()
+    return helpers.rebuild(notebook.Generator, saved, saved['weights']).eval()
 
 
 def fingerprint(G):

@@ -110,8 +110,7 @@ class Race:
                             collate_fn=self.faces.collate)
         with common.silence(), common.scratch_folder():
             G, seen, seconds = train(self.notebook, config, loader, seed)
-        z = torch.randn(N_JUDGED, config['z_size'], generator=torch.Generator().manual_seed(seed))
-        ffd = self.distance(self.notebook.generate(G, z))
+        ffd = study.measure(self.notebook, G, config, self.distance, seed, N_JUDGED)
         line = common.command('race', '--folder', 'FOLDER', '--recipes', name, '--lengths',
                               n_images, '--seeds', seed)
         return dict(recipe=name, image_size=config['img_size'], conv_dim=config['conv_dim'],
