@@ -78,7 +78,7 @@ def _title(run):
     if bar['n'] > 0 and bar['total']:
         seconds_left = bar['elapsed'] / bar['n'] * (bar['total'] - bar['n'])
         minutes, seconds = divmod(round(seconds_left), 60)
-        rate = bar['n'] / bar['elapsed'] * run.batch_shape[0]
+        rate = (run.progress.images_seen - run.seen_before) / bar['elapsed']
         words += f', {rate:,.0f} images/s, {minutes}:{seconds:02d} left'
     return words
 

@@ -72,6 +72,7 @@ class Run:
         if self.bar is None:
             n_batches = (self.n_epochs - self.progress.epoch) * len(loader)
             self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
+            self.seen_before = self.progress.images_seen
             rate = failures.highest_learning_rate(self.parts)
             if rate > self.rate_before:
                 self._say_and_keep(report.rates_rise(self.rate_before, rate, self.n_epochs))

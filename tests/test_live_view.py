@@ -1,6 +1,7 @@
 """The picture of the training: how often it is renewed, what it shows, what it leaves alone."""
 import contextlib
 import io
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -117,3 +118,12 @@ def test_an_interrupt_leaves_the_last_picture(notebook, folder, monkeypatch):
     assert len(cell.pictures) == 1
     assert titles[0] == 'after 0 of 4 epochs'
     assert titles[-1] == 'after 1 of 4 epochs, 14 images seen'
+
+
+def test_speed_counts_images_and_not_batches():
+    """The last batch of an epoch may be smaller, and a resumed run has seen images before."""
+    bar = SimpleNamespace(format_dict=dict(n=13, total=26, elapsed=5.0))
+    progress = SimpleNamespace(epoch=2, images_seen=110)
+    run = SimpleNamespace(progress=progress, n_epochs=4, bar=bar, seen_before=10,
+                          batch_shape=(2, 3, 32, 32))
+    assert live_view._title(run).endswith('110 images seen, 20 images/s, 0:05 left')
