@@ -111,6 +111,7 @@ class Run:
         progress.seconds += time.perf_counter() - self.started
         progress.epoch += 1
         progress.epochs.append(Epoch(steps, grid))
+        self.steps = []                                      # they are the epoch's now
         is_due = progress.epoch % self.config['distance_every'] == 0
         try:
             if self.distance and (is_due or progress.epoch == self.n_epochs):

@@ -127,3 +127,12 @@ def test_speed_counts_images_and_not_batches():
     run = SimpleNamespace(progress=progress, n_epochs=4, bar=bar, seen_before=10,
                           batch_shape=(2, 3, 32, 32))
     assert live_view._title(run).endswith('110 images seen, 20 images/s, 0:05 left')
+
+
+def test_last_picture_shows_each_epoch_once(notebook, folder, monkeypatch):
+    """The steps of the last epoch are not those of one more that is going on."""
+    Cell(monkeypatch)
+    shown = []
+    monkeypatch.setattr(live_view, '_plot_losses', lambda axes, steps: shown.append(len(steps)))
+    run_training(notebook, 2, live_view=True)
+    assert (shown[0], shown[-1]) == (0, 2)
