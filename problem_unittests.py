@@ -553,6 +553,85 @@ def test_gradient_penalty(gradient_penalty):
                  penalty_of(curved, zeros, ones, 'wasserstein'), expected, 0.15 * wgan_gp)
 
 
+@part_test
+def test_augment(augment, AUGMENTATIONS):
+    """Each image is changed in its own way, the gradient goes through, no names change nothing."""
+    x = torch.rand(64, 3, 32, 32) * 2 - 1
+    expect(torch.equal(augment(x, ()), x), 'Images without a name', 'others', 'as they were')
+    for names in [(name,) for name in AUGMENTATIONS] + [tuple(AUGMENTATIONS)]:
+        parameters = dict(names=names)
+        before = x.clone()
+        images = x.clone().requires_grad_()
+        y = augment(images, names)
+        expect(torch.equal(images, before), 'The argument', 'changed', 'as it was', **parameters)
+        expect_equal('Shape', tuple(y.shape), tuple(x.shape), **parameters)
+        expect_equal('Type', y.dtype, x.dtype, **parameters)
+        expect(y.isfinite().all(), 'Images', 'some not finite', 'finite', **parameters)
+        one_image = augment(x[:1].expand(64, -1, -1, -1), names)
+        expect((one_image != one_image[:1]).flatten(1).any(1).sum() > 48,
+               'One image, 64 times', 'changed alike', 'each time in another way', **parameters)
+        gradient, = torch.autograd.grad(y.sum(), images)
+        reached = (gradient != 0).flatten(1).any(1).all()
+        expect(reached, "G's gradient", 'none for some image', 'one for each', **parameters)
+        torch.manual_seed(1)
+        first = augment(x, names)
+        torch.manual_seed(1)
+        expect(torch.equal(augment(x, names), first), 'The same seed', 'another result',
+               'the same', **parameters)
+    if {'colour', 'translation', 'cutout'} <= set(AUGMENTATIONS):
+        look_at_colour(augment)
+        look_at_translation(augment)
+        look_at_cutout(augment)
+
+
+def look_at_colour(augment):
+    """The colours of a grey image stay grey; brightness changes by 1/2 at most, to both sides."""
+    grey = torch.zeros(200, 3, 8, 8)
+    y = augment(grey, ('colour',))
+    expect_close('A grey image in other colours', y, y.mean((1, 2, 3), keepdim=True).expand_as(y))
+    brightness = y.mean((1, 2, 3))
+    expect(-0.5 <= brightness.min() < -0.4 and 0.4 < brightness.max() <= 0.5,
+           'Brightness of a grey image', (brightness.min(), brightness.max()), 'from -1/2 to 1/2')
+    colourful = torch.randn(200, 3, 1, 1).expand(200, 3, 8, 8)
+    y = augment(colourful, ('colour',))
+    expect_close('A plain image stays plain', y, y[:, :, :1, :1].expand_as(y))
+    spread = y[:, :, 0, 0].std(1) / colourful[:, :, 0, 0].std(1)
+    expect(spread.min() < 0.2 and 1.5 < spread.max() <= 3.01, 'Factor of saturation and contrast',
+           (spread.min(), spread.max()), 'from 0 to 3')
+
+
+def look_at_translation(augment):
+    """Images of 16 pixels move by -2 to 2 pixels either way, and what comes in is 0."""
+    x = torch.rand(400, 3, 16, 16) + 1
+    y = augment(x, ('translation',))
+    padded = F.pad(x, (2, 2, 2, 2))
+    found = {}
+    for down in range(5):
+        for right in range(5):
+            window = padded[:, :, down:down + 16, right:right + 16]
+            found[down - 2, right - 2] = (y - window).abs().flatten(1).amax(1) < 1e-5
+    shifts = torch.stack(list(found.values()))
+    expect(shifts.any(0).all(), 'Shifted images', 'others', 'moved by whole pixels, 0 comes in')
+    missing = [shift for shift, images in found.items() if not images.any()]
+    expect_equal('Shifts of 16 pixels that never come', missing, [])
+
+
+def look_at_cutout(augment):
+    """One square of half the side is 0, or what of it lies inside; all else is as it was."""
+    x = torch.rand(400, 3, 16, 16) + 1
+    y = augment(x, ('cutout',))
+    gone = y == 0
+    expect(torch.equal(torch.where(gone, x, y), x), 'Pixels outside of the square', 'changed',
+           'as they were')
+    expect((gone.all(1) == gone.any(1)).all(), 'The square', 'not in all colours', 'in all')
+    rows, columns = gone[:, 0].any(2).sum(1), gone[:, 0].any(1).sum(1)
+    expect(torch.equal(gone[:, 0].sum((1, 2)), rows * columns), 'Pixels cut out',
+           'no rectangle', 'one rectangle')
+    expect_equal('Largest and smallest side of what is cut out',
+                 (max(rows.max(), columns.max()).item(), min(rows.min(), columns.min()).item()),
+                 (8, 4))
+
+
 # --------------------------------------------------------------------------------- the optimizers
 
 
@@ -635,6 +714,23 @@ def test_train_step(train_step):
                              **parameters)
         trainable = all(p.requires_grad for p in D.parameters())
         expect(trainable, "D's weights after the step", 'frozen', 'trainable', **parameters)
+    if takes(train_step, 'augmentation'):
+        look_at_augmented_step(train_step)
+
+
+def look_at_augmented_step(train_step):
+    """Whatever D sees, in the step of either player, has a part cut out."""
+    D, G, names = tiny_training(scope_of(train_step))
+    seen = []
+    D.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    real, z = torch.rand(4, 3, 32, 32) + 1, torch.randn(4, 6)
+    train_step(D, G, names['d_optimizer'], names['g_optimizer'], real, z, penalty=0.5,
+               augmentation=('cutout',))
+    parts = [(images == 0).all(1).flatten(1).sum(1) for images in seen]
+    expect(len(seen) >= 4 and all((part >= 64).all() for part in parts),
+           'Pixels cut out of what D sees', [part.tolist() for part in parts], '64 or more each')
+    gradients = [p.grad.abs().sum().item() for p in G.parameters()]
+    expect(min(gradients) > 0, "Gradients of G's weights", gradients, 'all above 0')
 
 
 def seed_again(*_):
@@ -864,7 +960,8 @@ def test_slerp(slerp):
 
 PARTS = ('get_dataloader', 'scale', 'random_flip', 'Discriminator', 'Generator',
          'weights_init_normal', 'build_network', 'real_loss', 'fake_loss', 'OBJECTIVES',
-         'gradient_penalty', 'make_optimizers', 'decay_learning_rates', 'train_step',
+         'gradient_penalty', 'augment', 'AUGMENTATIONS', 'make_optimizers',
+         'decay_learning_rates', 'train_step',
          'update_average', 'generate', 'train', 'view_samples', 'sample_faces', 'slerp')
 
 

@@ -215,6 +215,23 @@ def test_mirrors_when_asked(notebook, folder, monkeypatch):
     assert calls == [4, 4, 2]
 
 
+def test_augments_when_asked(notebook, folder, monkeypatch):
+    """What train is asked for reaches the step: real images and fakes of each batch."""
+    calls = []
+
+    def counting(x):
+        calls.append(len(x))
+        return x
+
+    monkeypatch.setitem(notebook.AUGMENTATIONS, 'colour', counting)
+    train_tiny(notebook, 1)
+    assert calls == []
+    train_tiny(notebook, 1, augmentation=('colour',))
+    assert calls == [4, 4, 4, 4, 2, 2]
+    with pytest.raises(ValueError, match="augmentation: found 'blur'"):
+        train_tiny(notebook, 1, augmentation=('blur',))
+
+
 def test_sample_faces(notebook, sample_faces, folder, monkeypatch):
     """Faces come from the file alone, without a Discriminator: the averaged generator's, seeded."""
     run_training(notebook, 1)
