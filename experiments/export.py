@@ -272,7 +272,8 @@ def tested_code(config, folder, notebook, G):
 def card(name, config, code, onnx):
     """Return the card of a folder as text."""
     data, figures, size = data_of(config['data']), config['figures'], config['img_size']
-    recipe = config['recipe']
+    recipe = {name: tuple(value) if isinstance(value, list) else value      # as it was before json
+              for name, value in config['recipe'].items()}
     rows = {'data': f'{data["words"]}: {config["data"] or "not named"}',
             'images seen': f'{config["images_seen"]:,} (best epoch: {config["epoch"]} of '
                            f'{recipe.get("n_epochs", "?")}), seed {config["seed"]}',

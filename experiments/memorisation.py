@@ -53,7 +53,7 @@ def find_again(G, seed, n=N_OWN):
     z = helpers.invert(G, faces, seed=seed)
     seconds = time.monotonic() - started
     apart = inversion.shades_apart(faces, generate(G, z))
-    return dict(seed=seed, n=n, found=(apart < SAME).float().mean().item(),
+    return dict(seed=seed, n=n, found=f'{(apart < SAME).float().mean():.2f}',
                 median=f'{apart.median():.2f}', largest=f'{apart.max():.2f}', same_below=SAME,
                 seconds_a_face=f'{seconds / n:.2f}')
 
@@ -82,7 +82,7 @@ def in_words(rows):
     lowest, highest = min(column('gap')), max(column('gap'))
     return (f'it comes as near as {mean("median_training"):.1f} shades of 255 to {rows[0]["n"]} '
             f'faces of its training and {mean("median_held_out"):.1f} to as many that it never '
-            f'saw; the gap is {100 * lowest:.0f} to {100 * highest:.0f} %, p at least '
+            f'saw; the gap is {100 * lowest:.1f} to {100 * highest:.1f} %, p at least '
             f'{min(column("p_value")):.2g}, over {len(rows)} seeds. '
             f'{100 * mean("near_training"):.0f} % of its faces are near one of the training and '
             f'{100 * mean("near_held_out"):.0f} % near a held-out one')

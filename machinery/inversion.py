@@ -29,13 +29,15 @@ def invert(G, images, n_starts=2, n_steps=400, seed=0, features=FEATURES):
     n_starts  how many searches for each image
     n_steps   of Adam for each image, those of its other starts not counted
     features  the weight of the encoder's features; 0: pixels alone, in less time
+    Random numbers that are drawn afterwards stay the same.
     Says in the end how many seconds an image took. Raises ValueError for what is no such images.
     """
     check_whole(n_starts=n_starts, n_steps=n_steps)
     images = to_bytes(images, at_least=1)
     device = devices.choose_device()
     G = frozen(G, device)
-    encoder = FaceEncoder.trained().to(device) if features else None
+    with torch.random.fork_rng(devices=[]):          # new layers draw random numbers
+        encoder = FaceEncoder.trained().to(device) if features else None
     random_numbers = torch.Generator().manual_seed(seed)
     candidates = torch.randn(N_CANDIDATES, G.z_size, generator=random_numbers).to(device)
     with torch.no_grad():

@@ -43,7 +43,7 @@ class Memorisation:
         verdict = 'learnt by heart, in part' if self.caught else 'no sign of learning by heart'
         return (f'{verdict}: median error {self.training.median():.1f} for {len(self.training)} '
                 f'training faces, {self.held_out.median():.1f} for {len(self.held_out)} held-out '
-                f'ones (gap {100 * self.gap:.0f} %, p = {self.p_value:.2g}); '
+                f'ones (gap {100 * self.gap:.1f} %, p = {self.p_value:.2g}); '
                 f'{100 * self.near_training:.0f} % of {self.n_generated} generated faces are near '
                 f'a training face, {100 * self.near_held_out:.0f} % a held-out one')
 
