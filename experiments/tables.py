@@ -192,6 +192,29 @@ def directions_table():
     return markdown(header, lines)
 
 
+def memorisation_table():
+    """How near each generator comes to faces that it saw and to others, over the seeds."""
+    found = {}
+    for result in rows_of('memorisation'):
+        found.setdefault((result['generator'], result['judged']), []).append(result)
+    lines = []
+    for (generator, judged), results in found.items():
+        columns = {name: [float(result[name]) for result in results]
+                   for name in ('median_training', 'median_held_out', 'gap', 'p_value',
+                                'near_training', 'near_held_out')}
+        n_caught = sum(result['caught'] == 'yes' for result in results)
+        gaps = columns['gap']
+        lines.append([generator, judged, f'{mean(columns["median_training"]):.1f}',
+                      f'{mean(columns["median_held_out"]):.1f}',
+                      f'{100 * mean(gaps):.1f} % ({100 * min(gaps):.1f}–{100 * max(gaps):.1f})',
+                      f'{min(columns["p_value"]):.2g}–{max(columns["p_value"]):.2g}',
+                      percent(mean(columns['near_training'])),
+                      percent(mean(columns['near_held_out'])), f'{n_caught} of {len(results)}'])
+    header = ['generator', 'asked of', 'error', 'of held-out faces', 'gap (lowest–highest)', 'p',
+              'near those asked of', 'near held-out ones', 'caught']
+    return markdown(header, lines)
+
+
 def mean(values):
     return sum(values) / len(values)
 
@@ -286,6 +309,7 @@ def all_tables():
         'pictures, quality': quality_table(),
         'pictures, attributes': attributes_table(),
         'directions': directions_table(),
+        'memorisation': memorisation_table(),
         'commands': commands_table()}
 
 

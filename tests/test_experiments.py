@@ -17,6 +17,7 @@ from experiments import (
     common,
     encoder,
     export,
+    memorisation,
     pictures,
     study,
     study_summary,
@@ -38,7 +39,7 @@ def leave_the_process_as_it_was():
     torch.set_num_threads(n_threads)
 
 
-COMMANDS = [balance, bench, commands, encoder, export, pictures, study, tables]
+COMMANDS = [balance, bench, commands, encoder, export, memorisation, pictures, study, tables]
 
 # ------------------------------------------------------------------------ documents and csv files
 
