@@ -379,6 +379,7 @@ def test_pasted_numbers_give_their_face(open_page, generators):
     page = open_page()
     z, = noise(1, seed=3)
     page.keyboard.press('v')
+    assert page.input_value('#pasted') == ''
     page.fill('#pasted', repr(z))
     wait_until(page, '!stage.to')
     with torch.no_grad():
