@@ -34,14 +34,17 @@ from machinery.explorer import show_page
 from machinery.fast_step import capture
 from machinery.identity import code_of
 from machinery.images import decode_folder
+from machinery.inversion import invert
 from machinery.lesson import load_definitions
 from machinery.lock import choose_run_folder
+from machinery.memorisation import memorisation
 from machinery.metric import FaceDistance, quality
 from machinery.pictures import (
     film,
     plot_attributes,
     plot_distance,
     plot_losses,
+    plot_recovery,
     show_beside,
     show_epochs,
     show_grid,
@@ -63,8 +66,8 @@ __all__ = [
     # in this file
     'choose_preset', 'configure', 'face', 'versions',
     # pictures
-    'film', 'plot_attributes', 'plot_distance', 'plot_losses', 'show_beside', 'show_epochs',
-    'show_grid', 'show_page', 'show_pretrained',
+    'film', 'plot_attributes', 'plot_distance', 'plot_losses', 'plot_recovery',
+    'show_beside', 'show_epochs', 'show_grid', 'show_page', 'show_pretrained',
     # the data
     'DeviceLoader', 'FACES_COUNT', 'ImageDataset', 'balancing_sampler', 'decode_folder',
     'drawn_faces', 'load_attributes', 'load_dataset', 'read_attributes',
@@ -74,8 +77,8 @@ __all__ = [
     'has_bfloat16', 'load_checkpoint', 'load_definitions', 'load_history', 'load_pair',
     'load_pretrained', 'load_samples', 'rebuild', 'set_seed', 'start_from', 'to_device',
     # quality
-    'ENCODER', 'FaceDistance', 'FaceEncoder', 'attribute_shares', 'find_directions', 'move',
-    'nearest_faces', 'quality', 'seen_attributes',
+    'ENCODER', 'FaceDistance', 'FaceEncoder', 'attribute_shares', 'find_directions',
+    'invert', 'memorisation', 'move', 'nearest_faces', 'quality', 'seen_attributes',
 ]
 
 # -------------------------------------------------------------------------------- presets, versions

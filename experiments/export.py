@@ -272,7 +272,8 @@ def tested_code(config, folder, notebook, G):
 def card(name, config, code, onnx):
     """Return the card of a folder as text."""
     data, figures, size = data_of(config['data']), config['figures'], config['img_size']
-    recipe = config['recipe']
+    recipe = {name: tuple(value) if isinstance(value, list) else value      # as it was before json
+              for name, value in config['recipe'].items()}
     rows = {'data': f'{data["words"]}: {config["data"] or "not named"}',
             'images seen': f'{config["images_seen"]:,} (best epoch: {config["epoch"]} of '
                            f'{recipe.get("n_epochs", "?")}), seed {config["seed"]}',
@@ -280,7 +281,7 @@ def card(name, config, code, onnx):
     if config['made_by']:
         rows['made by'] = config['made_by']
     results = ''
-    if figures:
+    if 'protocol' in figures:
         rows['judged by'] = figures['protocol']
         results = RESULTS.format(name=name, id=data['id'] or 'imagefolder',
                                  data=json.dumps(f'{data["words"]}, {size}x{size}'))
@@ -289,6 +290,8 @@ def card(name, config, code, onnx):
             rows[figure] = f'{value:.4f}' + (f' (floor: {floor:.4f})' if floor is not None else '')
             type_of_it = figure.replace('é', 'e').replace(' ', '-').lower()
             results += RESULT.format(type=type_of_it, name=figure, value=value)
+    if 'memorisation' in figures:
+        rows['learnt by heart'] = figures['memorisation']
     table = '\n'.join(f'| {title} | {words} |' for title, words in rows.items())
     lines = DRAW.format(code=code, size=size) if code else NO_CODE
     onnx = ONNX.format(z_size=config['z_size'], size=size) if onnx else ''
@@ -324,6 +327,20 @@ def write_folder(folder, best, figures, made_by='', onnx=False):
     text = card(folder.resolve().name, config, code, onnx).encode()
     files.write_atomically(folder / 'README.md', lambda file: file.write(text))
     return config
+
+
+def rewrite_card(folder, **figures):
+    """Add figures to those in a folder's config.json, and write its card again."""
+    notebook = common.notebook_definitions()
+    pair = helpers.load_pair(folder)
+    config = pair['config']
+    config['figures'] = config['figures'] | figures
+    G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
+    code = tested_code(config, folder, notebook, G)
+    text = card(folder.name, config, code, (folder / 'model.onnx').is_file())
+    described = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
+    files.write_atomically(folder / 'config.json', lambda file: file.write(described.encode()))
+    files.write_atomically(folder / 'README.md', lambda file: file.write(text.encode()))
 
 
 # -------------------------------------------------------------------------------------------- ONNX

@@ -15,6 +15,8 @@ sources       which images to train on: a folder, a zip archive, CelebA, SVHN or
 attributes    CelebA's list of attributes, and a sampler that balances them
 batches       the data set, and its batches made on the device
 explorer      a generator in one page, for a browser and for the notebook
+memorisation  has a generator learnt its training faces by heart
+inversion     from a picture to the noise of its nearest generated face
 directions    directions in noise space that change one thing in a face
 metric        how far generated faces are from real ones
 encoder       the face encoder that the distance looks through
@@ -35,6 +37,6 @@ console       checks of arguments, and the progress bar
 """
 ROOMS = ('adopted', 'parameters', 'run', 'checkpoints', 'epochs', 'lock', 'report', 'failures',
          'live_view', 'fast_step', 'replay', 'sources', 'attributes', 'batches', 'explorer',
-         'directions', 'metric', 'encoder', 'pretrained', 'identity', 'pictures', 'download',
-         'images', 'samples', 'lesson', 'drawn', 'seeds', 'devices', 'files', 'pickles', 'calls',
-         'console')
+         'memorisation', 'inversion', 'directions', 'metric', 'encoder', 'pretrained', 'identity',
+         'pictures', 'download', 'images', 'samples', 'lesson', 'drawn', 'seeds', 'devices',
+         'files', 'pickles', 'calls', 'console')

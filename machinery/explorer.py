@@ -116,7 +116,7 @@ def numbers(values, digits=7):
 
 
 @torch.no_grad()
-def page_data(G, held, rows):
+def page_data(G, held, rows, kept=()):
     """Return all that the page's JavaScript needs, as plain values."""
     layers = []
     for weights, biases in fold_checked(G):
@@ -128,7 +128,8 @@ def page_data(G, held, rows):
         sliders.append(dict(name=name, title=title(name), note=shares(name, rows),
                             seen=name not in directions.PIXELS, vector=numbers(vector, 5)))
     img_size = 4 * 2 ** (len(layers) - 1)
-    return dict(z_size=G.z_size, img_size=img_size, layers=layers, directions=sliders)
+    return dict(z_size=G.z_size, img_size=img_size, layers=layers, directions=sliders,
+                kept=[numbers(z, 5) for z in kept])
 
 
 def shares(name, rows):
@@ -173,17 +174,18 @@ def part_of_page(name):
     return (TEMPLATE / name).read_text(encoding='utf-8').strip()
 
 
-def make_page(G, data='', folder='', held=None, rows=()):
+def make_page(G, data='', folder='', held=None, rows=(), kept=()):
     """Return the page of a generator as text.
 
     data    words that say what it was trained on; '': it is the shipped generator
     folder  of its run's checkpoints, for the lines of Python on the page; '': likewise
     held    {name: (z_size,)}, the directions that get sliders; None: there are none
     rows    what experiments.directions measured of them; (): they were found, and not measured
+    kept    noise (n, z_size) of faces that lie on the page's shelf from the beginning
     Raises ValueError, in one sentence, for any other than the notebook's Generator.
     """
     held = held or {}
-    content = page_data(G, held, rows)
+    content = page_data(G, held, rows, kept)
     about = part_of_page('about_own.html' if data else 'about_shipped.html')
     about = about.format(z_size=G.z_size, size=content['img_size'], data=html.escape(data))
     python = PYTHON.format(folder=f', {str(folder)!r}' if folder else '')
@@ -208,13 +210,14 @@ def write_page(page, path):
 # ----------------------------------------------------------------------------------- in a notebook
 
 
-def show_page(G, found, data, folder, largest=LARGEST_INLINE):
+def show_page(G, found, data, folder, largest=LARGEST_INLINE, kept=()):
     """Write the page of a run's generator into its folder, and show it under the cell if it fits.
 
     found   what find_directions returned; those that are taken out of each other get sliders
     data    words that say what G was trained on
     folder  of the run's checkpoints: explorer.html goes there
     largest bytes of a page that is shown under the cell
+    kept    noise (n, z_size), as invert finds it, of faces on the page's shelf
     A generator that the page cannot draw, and a full disk, are told in one line.
     """
     rank, _ = world()
@@ -224,7 +227,7 @@ def show_page(G, found, data, folder, largest=LARGEST_INLINE):
     folder = Path(folder)
     path = folder / 'explorer.html'
     try:
-        page = make_page(G, data, folder, sliders)
+        page = make_page(G, data, folder, sliders, kept=kept)
         n_bytes = write_page(page, path)
     except (OSError, ValueError) as error:
         print(f'No page: {error}')

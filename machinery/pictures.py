@@ -130,6 +130,24 @@ def plot_distance(history, floor=None):
     axes.legend(fontsize=8)
 
 
+def plot_recovery(found):
+    """Plot the errors of a Memorisation: training faces against held-out ones, medians dashed.
+
+    Without held-out faces there is nothing to plot.
+    """
+    if len(found.held_out) == 0:
+        return
+    _, axes = plt.subplots(figsize=(WIDTH, 2.6), layout='constrained')
+    both = np.concatenate([found.training, found.held_out])
+    bins = np.linspace(both.min(), both.max(), 25)
+    for label, errors, colour in (('training faces', found.training, D_COLOUR),
+                                  ('held-out faces', found.held_out, G_COLOUR)):
+        axes.hist(errors.numpy(), bins, alpha=0.5, color=colour, label=label)
+        axes.axvline(errors.median(), color=colour, linestyle='--', linewidth=1)
+    axes.set(xlabel='error of the nearest face that G can make, in shades of 255', ylabel='faces')
+    axes.legend(fontsize=8)
+
+
 def plot_attributes(shares):
     """Plot shares of attributes as bars, commonest first: {label: {attribute: share}}."""
     first = next(iter(shares.values()))

@@ -374,6 +374,45 @@ def test_copied_numbers_give_the_same_face(open_page, generators):
     assert torch.allclose((helpers.face(numbers)[0] + 1) * 127.5, face, atol=0.01)
 
 
+def test_pasted_numbers_give_their_face(open_page, generators):
+    """As helpers.invert gives them: printed as a tensor, over several lines."""
+    page = open_page()
+    z, = noise(1, seed=3)
+    page.keyboard.press('v')
+    page.fill('#pasted', repr(z))
+    wait_until(page, '!stage.to')
+    with torch.no_grad():
+        face = (generators['shipped'](z[None])[0] + 1) * 127.5
+    assert page.input_value('#pasted').startswith('tensor([')
+    assert (shown_face(page).float() - face).abs().max() <= 2
+
+
+@pytest.mark.parametrize('text, n', [('', 0), ('[1.5, -2e-1, .5]', 3), ('0.1 ' * 101, 101)])
+def test_other_numbers_are_refused_in_words(open_page, text, n):
+    page = open_page()
+    before = page.evaluate('Array.from(stage.noise)')
+    page.click('#paste')
+    page.fill('#pasted', 'x')
+    page.fill('#pasted', text)
+    assert page.inner_text('#status') == f'Found {n} numbers; a face has 100.'
+    assert page.evaluate('Array.from(stage.noise)') == before
+
+
+def test_faces_that_the_page_begins_with(generators, open_page, pages):
+    """What is given to the page lies on its shelf, and moves up when it is chosen."""
+    z = noise(3, seed=4)
+    text = explorer.make_page(generators['own'], data='noise', kept=z)
+    path = pages['own'].with_name('kept.html')
+    path.write_text(text, encoding='utf-8')
+    pages['kept'] = path
+    page = open_page('kept')
+    assert page.locator('.kept li').count() == 3
+    page.locator('.kept .face').nth(2).click()
+    wait_until(page, '!stage.to')
+    shown = torch.tensor(page.evaluate('Array.from(shownNoise())'))
+    assert torch.allclose(shown, z[2], atol=1e-3)
+
+
 def test_without_a_clipboard_the_numbers_are_shown(open_page):
     page = open_page()
     page.evaluate('() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }')

@@ -195,6 +195,25 @@ async function copy() {
   }
 }
 
+function openPaste() {
+  const closed = element('paste-here').hidden;
+  element('paste-here').hidden = !closed;
+  element('paste').setAttribute('aria-expanded', closed);
+  if (closed) element('pasted').focus();
+}
+
+// Show the face of the numbers in a text, with or without brackets and commas.
+function paste(text) {
+  const found = text.match(/[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?/gi) || [];
+  const noise = Float32Array.from(found, Number);
+  if (noise.length !== generator.z_size || !noise.every(Number.isFinite)) {
+    say(`Found ${noise.length} numbers; a face has ${generator.z_size}.`);
+    return;
+  }
+  choose(noise);
+  say('This is the face of the numbers.');
+}
+
 function showSmooth(smooth) {
   stage.smooth = smooth;
   document.body.classList.toggle('sharp', !smooth);
@@ -312,7 +331,11 @@ function keep() {
     say(`${MOST_KEPT} faces are kept: remove one first.`);
     return;
   }
-  const noise = arrive();
+  putOnShelf(arrive());
+  say(kept.length === 1 ? 'Kept, further down. Keep another one to compare them.' : 'Kept.');
+}
+
+function putOnShelf(noise) {
   const item = document.createElement('li');
   const canvas = document.createElement('canvas');
   const one = { noise, item, canvas };
@@ -334,7 +357,6 @@ function keep() {
   kept.push(one);
   if (!pair.left) pair.left = one;
   else if (!pair.right) pair.right = one;
-  say(kept.length === 1 ? 'Kept, further down. Keep another one to compare them.' : 'Kept.');
   showPair();
 }
 
@@ -389,28 +411,32 @@ function showBlend() {
 // ---------------------------------------------------------------------------------------- begin
 
 const KEYS = {
-  n: another, w: walk, k: keep, s: save, c: copy, 0: () => moveSliders(() => 0),
+  n: another, w: walk, k: keep, s: save, c: copy, v: openPaste, 0: () => moveSliders(() => 0),
 };
 
 function onKey(event) {
   const typing = event.target.matches('textarea');
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const act = KEYS[event.key.toLowerCase()];
-  if (act) act();
+  if (!act) return;
+  event.preventDefault();            // or the letter goes where the key has led
+  act();
 }
 
 function begin() {
   makeSliders();
   showStage();
   makeWall();
+  generator.kept.forEach((noise) => putOnShelf(Float32Array.from(noise)));
   const onClick = {
-    another, walk, keep, save, copy, 'new-wall': newWall,
+    another, walk, keep, save, copy, paste: openPaste, 'new-wall': newWall,
     reset: () => moveSliders(() => 0),
     smooth: () => showSmooth(true),
     pixels: () => showSmooth(false),
     'use-blend': () => choose(blendedNoise()),
   };
   for (const [id, act] of Object.entries(onClick)) element(id).addEventListener('click', act);
+  element('pasted').addEventListener('input', (event) => paste(event.target.value));
   element('share').addEventListener('input', showBlend);
   document.addEventListener('keydown', onKey);
   addEventListener('resize', () => {

@@ -1,0 +1,166 @@
+"""Has a generator learnt its training faces by heart, and would we notice it?
+
+    python -m experiments.memorisation --faces processed_celeba_small/ assets/dcgan-64
+    python -m experiments.memorisation --faces processed_celeba_small/ --liars
+
+For each folder of a generator, which must have been trained on the faces of --faces: is a face that
+it made found again (inversion.csv), and does it come nearer to the faces that it was trained on
+than to those held out (memorisation.csv)? The figures go on its card as well. It takes ten minutes
+a folder on one core. --liars trains three generators on 100 faces each, for much too long, and asks
+the same twice: of those 100 faces, which must be noticed, and of 100 faces that they did not see,
+which must not. That takes five minutes a generator.
+"""
+import copy
+import json
+import time
+from pathlib import Path
+
+import torch
+
+import helpers
+from experiments import common
+from experiments.export import images_of_run, rewrite_card
+from machinery import inversion
+
+SEEDS = 0, 1, 2
+N_FACES = 300        # of each kind, given back by a generator
+N_OWN = 100          # faces that a generator made, to be found again
+SAME = 4             # shades of 255: the eye sees no difference below
+LIAR = dict(conv_dim=16, img_size=32, n_faces=100, n_steps=6000, batch_size=16, lr=8e-4,
+            penalty=0.025, penalty_every=4)
+
+INVERSION = ('generator', 'weights', 'seed', 'n', 'found', 'median', 'largest', 'same_below',
+             'seconds_a_face', 'command', 'device', 'torch')
+MEMORISATION = ('generator', 'weights', 'judged', 'seed', 'n', 'median_training',
+                'median_held_out', 'gap', 'p_value', 'caught', 'n_generated', 'near_training',
+                'near_held_out', 'data', 'seconds', 'command', 'device', 'torch')
+OWN, UNSEEN = 'its training faces', 'faces that it did not see'
+
+
+def tables(folder):
+    """Return the two tables of this experiment in a folder."""
+    return (common.Table(folder / 'inversion.csv', INVERSION, ('generator', 'seed')),
+            common.Table(folder / 'memorisation.csv', MEMORISATION,
+                         ('generator', 'judged', 'seed')))
+
+
+def find_again(G, seed, n=N_OWN):
+    """Let G make faces, seek their noise, and return how near it comes: a row."""
+    random_numbers = torch.Generator().manual_seed(1000 + seed)      # not those of the search
+    generate = common.notebook_definitions().generate
+    faces = generate(G, torch.randn(n, G.z_size, generator=random_numbers))
+    started = time.monotonic()
+    z = helpers.invert(G, faces, seed=seed)
+    seconds = time.monotonic() - started
+    apart = inversion.shades_apart(faces, generate(G, z))
+    return dict(seed=seed, n=n, found=f'{(apart < SAME).float().mean():.2f}',
+                median=f'{apart.median():.2f}', largest=f'{apart.max():.2f}', same_below=SAME,
+                seconds_a_face=f'{seconds / n:.2f}')
+
+
+def judge(G, training, held_out, seed, n=N_FACES):
+    """Return what helpers.memorisation finds, as a row."""
+    started = time.monotonic()
+    found = helpers.memorisation(G, training, held_out, n, seed=seed)
+    print(found, flush=True)
+    numbers = dict(median_training=found.training.median().item(),
+                   median_held_out=found.held_out.median().item(), gap=found.gap,
+                   near_training=found.near_training, near_held_out=found.near_held_out)
+    return dict(seed=seed, n=len(found.training), p_value=f'{found.p_value:.4g}',
+                caught='yes' if found.caught else 'no', n_generated=found.n_generated,
+                seconds=f'{time.monotonic() - started:.0f}',
+                **{name: f'{value:.4f}' for name, value in numbers.items()})
+
+
+def in_words(rows):
+    """Return a generator's rows of memorisation.csv as a sentence for its card."""
+    def column(name):
+        return [float(row[name]) for row in rows]
+
+    def mean(name):
+        return sum(column(name)) / len(rows)
+    lowest, highest = min(column('gap')), max(column('gap'))
+    return (f'it comes as near as {mean("median_training"):.1f} shades of 255 to {rows[0]["n"]} '
+            f'faces of its training and {mean("median_held_out"):.1f} to as many that it never '
+            f'saw; the gap is {100 * lowest:.1f} to {100 * highest:.1f} %, p at least '
+            f'{min(column("p_value")):.2g}, over {len(rows)} seeds. '
+            f'{100 * mean("near_training"):.0f} % of its faces are near one of the training and '
+            f'{100 * mean("near_held_out"):.0f} % near a held-out one')
+
+
+def judge_folder(folder, faces, into, whence):
+    """Measure the generator of a folder, and put the figures on its card."""
+    notebook = common.notebook_definitions()
+    pair = helpers.load_pair(folder)
+    G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
+    config = pair['config']
+    run = config['recipe'] | dict(images=config['images'])
+    dataset = images_of_run(faces, run)
+    whose = dict(generator=folder.name, weights=config['sha256'][:16], **whence)
+    inverted, memorised = tables(into)
+    inverted.merge([find_again(G, seed) | whose for seed in SEEDS[:1]])
+    rows = []
+    for seed in SEEDS:
+        row = judge(G, dataset.images, dataset.held_out, seed)
+        rows.append(row | whose | dict(judged=OWN, data=config['data']))
+    memorised.merge(rows)
+    rewrite_card(folder, memorisation=in_words(rows))
+
+
+def train_liar(images, seed):
+    """Train a generator on few images for much too long, as the notebook trains; return it."""
+    notebook = common.notebook_definitions()
+    torch.manual_seed(seed)
+    D = notebook.Discriminator(LIAR['conv_dim'], LIAR['img_size'])
+    G = notebook.Generator(100, LIAR['conv_dim'], LIAR['img_size'])
+    for network in (D, G):
+        network.apply(notebook.weights_init_normal)
+    G_average = copy.deepcopy(G)
+    optimizers = notebook.make_optimizers(D, G, LIAR['lr'], 0.0)
+    every = LIAR['penalty_every']
+    for step in range(LIAR['n_steps']):
+        notebook.decay_learning_rates(optimizers, step + 1, LIAR['n_steps'])
+        chosen = torch.randint(len(images), (LIAR['batch_size'],))
+        real = notebook.scale(images[chosen] / 255)
+        penalty = LIAR['penalty'] * every if step % every == 0 else 0
+        notebook.train_step(D, G, *optimizers, real, torch.randn(len(real), G.z_size),
+                            penalty=penalty)
+        notebook.update_average(G_average, G, min(0.999, (1 + step) / (10 + step)))
+    return G_average.eval()
+
+
+def judge_liars(faces, into, whence):
+    """Train a liar with each seed, and ask of its own faces and of others."""
+    images, _ = helpers.decode_folder(faces, LIAR['img_size'])
+    n = LIAR['n_faces']
+    whose = dict(generator=f'overtrained on {n} faces', weights='not kept', **whence)
+    whose['data'] = json.dumps(LIAR)
+    _, memorised = tables(into)
+    for seed in SEEDS:
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+        own, unseen, held_out = images[order[:3 * n]].split(n)
+        G = train_liar(own, seed)
+        memorised.merge([judge(G, own, held_out, seed) | whose | dict(judged=OWN),
+                         judge(G, unseen, held_out, seed) | whose | dict(judged=UNSEEN)])
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('folders', type=common.existing_folder, nargs='*', metavar='FOLDER',
+                        help='of a generator, as experiments.export writes it')
+    parser.add_argument('--faces', type=common.existing_folder, required=True, metavar='FOLDER',
+                        help='the images that the generators were trained on')
+    parser.add_argument('--liars', action='store_true', help='train the liars, and judge them')
+    options = parser.parse_args(arguments)
+    asked = ['--faces', options.faces.name + '/']
+    for folder in options.folders:
+        name = f'assets/{folder.name}' if folder.parent == common.ASSETS else folder.name
+        whence = common.provenance(common.command('memorisation', *asked, Path(name)))
+        judge_folder(folder, options.faces, options.into, whence)
+    if options.liars:
+        whence = common.provenance(common.command('memorisation', *asked, '--liars'))
+        judge_liars(options.faces, options.into, whence)
+
+
+if __name__ == '__main__':
+    main()

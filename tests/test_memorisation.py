@@ -1,0 +1,141 @@
+"""A number for memorisation: it catches a liar, and no one else."""
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch import nn, optim
+
+from experiments import common, export
+from experiments import memorisation as command
+from machinery import memorisation as room
+from machinery.drawn import drawn_faces
+from machinery.memorisation import Memorisation, memorisation
+from machinery.pictures import plot_recovery
+from tests.tools import ASSETS
+
+N = 20
+
+
+@pytest.fixture(scope='module')
+def drawings():
+    """(faces that the liar learns, faces that it does not, faces held out), uint8, N of each."""
+    return drawn_faces(3 * N, 32).split(N)
+
+
+@pytest.fixture(scope='module')
+def liar(drawings):
+    """A generator that was taught one training face for each of N noises, until it knew them."""
+    torch.manual_seed(0)
+    G = common.notebook_definitions().Generator(10, 16)
+    z = 3 * nn.functional.one_hot(torch.arange(N) % 10, 10).float()
+    z[N // 2:] *= -1
+    real = drawings[0].float() / 127.5 - 1
+    optimizer = optim.Adam(G.parameters(), 0.005)
+    for _ in range(120):
+        optimizer.zero_grad()
+        (G(z) - real).square().mean().backward()
+        optimizer.step()
+    return G
+
+
+@pytest.fixture(scope='module', params=[0, 1, 2])
+def judged(request, liar, drawings):
+    """(its own faces judged, others judged) with each seed."""
+    own, unseen, held_out = drawings
+    return (memorisation(liar, own, held_out, seed=request.param),
+            memorisation(liar, unseen, held_out, seed=request.param))
+
+
+def test_liar_is_caught(judged):
+    own, _ = judged
+    assert own.caught and own.gap > 0.2 and own.p_value < 1e-4
+    assert len(own.training) == len(own.held_out) == own.n_generated == N
+    assert str(own).startswith('learnt by heart, in part')
+
+
+def test_nobody_is_caught_for_faces_that_he_did_not_see(judged):
+    _, unseen = judged
+    assert not unseen.caught and unseen.p_value > room.SURE and abs(unseen.gap) < 0.2
+    assert str(unseen).startswith('no sign of learning by heart')
+
+
+def test_held_out_faces_that_are_better_known_are_no_sign(liar, drawings):
+    """The difference is as large; it lies on the other side."""
+    own, unseen, _ = drawings
+    found = memorisation(liar, unseen, own)
+    assert found.p_value < room.SURE and found.gap < 0 and not found.caught
+
+
+def test_mirrored_twins_count(drawings, monkeypatch):
+    """Faces that are the training faces, mirrored, are near all of them."""
+    own, _, held_out = drawings
+    monkeypatch.setattr(room, 'generated_by', lambda G, z: own[:len(z)].flip(3))
+    monkeypatch.setattr(room, 'invert', lambda G, images, **_: torch.zeros(len(images), 10))
+    monkeypatch.setattr(room, 'shades_apart', lambda one, other: torch.rand(2 * N))
+    found = memorisation(None, own, held_out)
+    assert found.near_training > 0.9 > found.near_held_out
+
+
+def test_without_held_out_faces_it_says_so(liar, drawings, capsys):
+    found = memorisation(liar, drawings[0], drawings[0][:0])
+    plot_recovery(found)
+    assert str(found).startswith('No face was held out') and not found.caught
+    assert capsys.readouterr().out == '' and plt.get_fignums() == []
+
+
+def test_no_more_faces_than_there_are(liar, drawings):
+    """Six held out, as with few images: it still says what it can."""
+    found = memorisation(liar, drawings[0], drawings[2][:6])
+    assert len(found.training) == len(found.held_out) == 6 and '6 held-out' in str(found)
+
+
+def test_histogram_shows_both():
+    plot_recovery(Memorisation(torch.tensor([1., 2, 2]), torch.tensor([3., 4, 4])))
+    axes, = plt.gcf().axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    counts = [sum(bar.get_height() for bar in bars) for bars in axes.containers]
+    plt.close()
+    assert labels == ['training faces', 'held-out faces'] and counts == [3, 3]
+
+
+# ---------------------------------------------------------------------------------- the experiment
+
+
+def rows_of_study():
+    _, rows = common.read_csv(ASSETS / 'memorisation.csv')
+    return rows
+
+
+def test_study_caught_the_liars_and_no_one_else():
+    verdicts = {}
+    for row in rows_of_study():
+        if row['generator'].startswith('overtrained'):
+            verdicts.setdefault(row['judged'], []).append(row['caught'])
+    assert verdicts == {command.OWN: 3 * ['yes'], command.UNSEEN: 3 * ['no']}
+
+
+@pytest.mark.parametrize('folder', [path.parent for path in ASSETS.glob('*/model.safetensors')])
+def test_shipped_generators_were_judged(folder):
+    """Each card says what the table says, of the weights that are there."""
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    rows = [row for row in rows_of_study() if row['generator'] == folder.name]
+    assert {row['weights'] for row in rows} == {config['sha256'][:16]}
+    assert [row['seed'] for row in rows] == ['0', '1', '2']
+    words = command.in_words(rows)
+    assert config['figures']['memorisation'] == words
+    assert words in (folder / 'README.md').read_text(encoding='utf-8')
+
+
+def test_rewritten_card_differs_by_what_was_added(tmp_path):
+    folder = tmp_path / 'dcgan-64'
+    folder.mkdir()
+    for path in (ASSETS / 'dcgan-64').iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    before = (folder / 'README.md').read_text(encoding='utf-8').splitlines()
+    export.rewrite_card(folder, memorisation='nothing known')
+    after = (folder / 'README.md').read_text(encoding='utf-8').splitlines()
+    assert '| learnt by heart | nothing known |' in after
+    assert ([line for line in before if not line.startswith('| learnt by heart')]
+            == [line for line in after if not line.startswith('| learnt by heart')])
+    assert export.helpers.load_pair(folder)['config']['figures']['memorisation'] == 'nothing known'
