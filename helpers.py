@@ -49,11 +49,18 @@ from machinery.pictures import (
     show_epochs,
     show_grid,
 )
-from machinery.pretrained import load_pair, load_pretrained, rebuild, show_pretrained
+from machinery.pretrained import (
+    choose_start,
+    load_pair,
+    load_pretrained,
+    rebuild,
+    show_pretrained,
+    start_from,
+)
 from machinery.run import Run
 from machinery.samples import SAMPLES, load_samples
 from machinery.seeds import set_seed
-from machinery.sources import FACES_COUNT, load_dataset
+from machinery.sources import FACES_COUNT, count_images, load_dataset
 
 __all__ = [
     # in this file
@@ -66,9 +73,9 @@ __all__ = [
     'drawn_faces', 'load_attributes', 'load_dataset', 'read_attributes',
     # training
     'CHECKPOINTS', 'Run', 'SAMPLES', 'call', 'call_train', 'capture', 'check_choice',
-    'check_whole', 'choose_device', 'choose_run_folder', 'code_of', 'device_name', 'has_bfloat16',
-    'load_checkpoint', 'load_definitions', 'load_history', 'load_pair', 'load_pretrained',
-    'load_samples', 'rebuild', 'set_seed', 'to_device',
+    'check_whole', 'choose_device', 'choose_run_folder', 'choose_start', 'code_of', 'device_name',
+    'has_bfloat16', 'load_checkpoint', 'load_definitions', 'load_history', 'load_pair',
+    'load_pretrained', 'load_samples', 'rebuild', 'set_seed', 'start_from', 'to_device',
     # quality
     'ENCODER', 'FaceDistance', 'FaceEncoder', 'attribute_shares', 'find_directions',
     'invert', 'memorisation', 'move', 'nearest_faces', 'quality', 'seen_attributes',
@@ -76,16 +83,22 @@ __all__ = [
 
 # -------------------------------------------------------------------------------- presets, versions
 
+FEW = 2_000                  # images in a folder: with so many or fewer, the preset is 'few'
+
 
 def choose_preset(presets):
     """Choose one of presets, a dict of dicts, and print which.
 
-    It is 'full' on a GPU and 'quick' on a CPU, unless DCGAN_PRESET names one. That may also change
-    single values of it, and parameters that no preset has (see configure):
+    It is 'full' on a GPU and 'quick' on a CPU, but 'few' where DCGAN_DATA names a folder of few
+    images, unless DCGAN_PRESET names one. That may also change single values of it, and parameters
+    that no preset has (see configure):
     DCGAN_PRESET='classic n_epochs=25 batch_size=64 lr=0.0002'.
     Raises ValueError for an unknown preset or an unsuitable value.
     """
     name, changes = _wish()
+    why = ''
+    if name is None:
+        name, why = _what_suits(presets)
     check_choice(presets, DCGAN_PRESET=name)
     preset = dict(presets[name])
     for key, text in changes:
@@ -95,8 +108,17 @@ def choose_preset(presets):
         preset[key] = None if everything else _value_like(preset[key], key, text)
     if os.environ.get('RANK', '0') == '0':       # torchrun's processes have not met yet
         wish = os.environ.get('DCGAN_PRESET', '').strip() or name
-        print(f'Preset {wish!r} on {device_name()}')
+        print(f'Preset {wish!r} on {device_name()}{why}')
     return preset
+
+
+def _what_suits(presets):
+    """Return the name of the preset that suits machine and images, and the reason in words."""
+    n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW + 1)
+    if 'few' in presets and 0 < n_images <= FEW:
+        return 'few', (f': {n_images:,} images are few, so training goes on from a trained pair '
+                       f'and D sees its images augmented; DCGAN_PRESET=quick would not')
+    return ('full' if torch.cuda.is_available() else 'quick'), ''
 
 
 WHOLE = ('batch_size', 'd_conv_dim', 'g_conv_dim', 'z_size', 'penalty_every', 'n_epochs',
@@ -105,6 +127,7 @@ SWITCHES = 'flip', 'd_batch_norm', 'lr_decay', 'sync_batch_norm', 'live_view', '
 RANGES = {             # name: (lowest, below, in words)
     'lr': (sys.float_info.min, math.inf, 'a number above 0'),
     'penalty': (0, math.inf, 'a number, 0 or more'),
+    'epoch_size': (0, math.inf, 'a whole number, 0 or more'),
     'hold_out': (0, math.nextafter(0.5, 1), 'a share from 0 to 0.5'),
     **dict.fromkeys(('beta1', 'beta2', 'ema_decay', 'rescue'),
                     (0, 1, 'a number from 0 to just below 1')),
@@ -139,9 +162,11 @@ def configure(parameters, preset, scope):
 
 
 def _wish():
-    """Return what DCGAN_PRESET asks for: (name of a preset, [(name, text of the value)])."""
-    default = 'full' if torch.cuda.is_available() else 'quick'
-    name, *changes = os.environ.get('DCGAN_PRESET', '').split() or [default]
+    """Return what DCGAN_PRESET asks for: (name of a preset, [(name, text of the value)]).
+
+    Where it asks for nothing, the name is None.
+    """
+    name, *changes = os.environ.get('DCGAN_PRESET', '').split() or [None]
     pairs = []
     for change in changes:
         key, _, text = change.partition('=')
@@ -167,7 +192,7 @@ def _value_like(now, name, text):
         kind, words = (int, float), 'a number'
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f'{name}: found {text!r}, expected {words}')
-    if kind is int and name != 'seed':
+    if kind is int and name not in ('seed', 'epoch_size'):
         check_whole(**{name: value})
     return value
 

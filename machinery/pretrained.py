@@ -1,6 +1,7 @@
 """The files that the project trained and ships, and the folders in which networks are handed on."""
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import safetensors.torch
@@ -83,9 +84,11 @@ def load_pair(folder):
     generator, discriminator  the arguments of Generator and Discriminator
     G, G_average, D           for load_state_dict, float32
     config                    all of config.json
+    folder may begin with ~, and stand in the project if it is not in the current folder.
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged.
     """
-    path = Path(folder) / 'config.json'
+    folder = _folder_meant(folder)
+    path = folder / 'config.json'
     config = load_shipped(path, ('format', 'generator', 'discriminator', 'sha256'), _read_json)
     arguments = config['generator'], config['discriminator']
     known = all(isinstance(each, dict) for each in arguments) and 'z_size' in config['generator']
@@ -94,9 +97,15 @@ def load_pair(folder):
 
     def read(path):
         return _read_networks(path, config['sha256'])
-    networks = load_shipped(Path(folder) / 'model.safetensors', NETWORKS, read)
+    networks = load_shipped(folder / 'model.safetensors', NETWORKS, read)
     pair = {name: networks[name] for name in NETWORKS}
     return pair | dict(generator=arguments[0], discriminator=arguments[1], config=config)
+
+
+def _folder_meant(name):
+    """Return the folder that a name stands for: here, or in the project."""
+    here = Path(name).expanduser()
+    return here if here.exists() else ASSETS.parent / here
 
 
 def _read_json(path):
@@ -126,6 +135,39 @@ def _in_full_precision(weights):
             raise ValueError(f'{name} holds numbers that are not finite')
         full[name] = value.float() if value.is_floating_point() else value
     return full
+
+
+def choose_start(start=''):
+    """Return the folder of the pair that a training goes on from: DCGAN_START, else start.
+
+    '' where there is none. Raises FileNotFoundError or ValueError where it holds no pair.
+    """
+    start = os.environ.get('DCGAN_START') or start
+    if start:
+        load_pair(start)
+    return start
+
+
+def start_from(folder, D, G):
+    """Give networks the weights of a pair, to train on from there; return the pair's checksum.
+
+    Raises ValueError, in one sentence, where they are built otherwise than the pair's.
+    """
+    pair = load_pair(folder)
+    arguments = dict(D=pair['discriminator'], G=pair['generator'])
+    for name, network in (('D', D), ('G', G)):
+        if _shapes(network.state_dict()) != _shapes(pair[name]):
+            words = ', '.join(f'{key}={value}' for key, value in arguments[name].items())
+            raise ValueError(f'start: {name} in {folder} has the shapes of {words}, and the '
+                             f'parameters ask for another. Set them alike, or start to \'\'.')
+    D.load_state_dict(pair['D'])
+    G.load_state_dict(pair['G'])
+    print(f'Training goes on from {folder}')
+    return pair['config']['sha256']
+
+
+def _shapes(weights):
+    return {name: value.shape for name, value in weights.items()}
 
 
 # ---------------------------------------------------------------------------------- the generator

@@ -15,7 +15,7 @@ from .console import check_choice, check_whole
 from .devices import broadcast, rank_0_first, world
 from .download import FACES_COUNT
 from .drawn import drawn_faces
-from .images import ENDINGS, decode_folder, evenly
+from .images import ENDINGS, decode_folder, evenly, list_images
 
 FACES_DIR = 'processed_celeba_small/'
 FACES_OUTER = 32_600         # images in celeba/ of the small set, without the folder inside it
@@ -97,6 +97,13 @@ def _heed_environment(dataset, data_dir):
     if word in ('svhn', 'drawn'):
         return word, None
     return 'faces', chosen
+
+
+def count_images(name, most):
+    """Return how many images the folder of a name holds, `most` where there are more; 0: none."""
+    if not name.strip() or not _path_meant(name).is_dir():
+        return 0
+    return min(most, len(list_images(_path_meant(name))))
 
 
 def find_faces(data_dir=FACES_DIR):

@@ -151,7 +151,7 @@ FOUND = [
 # Others that tests of shapes and short runs do not see, in the order of the notebook
 UNSEEN = [
     ('loader does not shuffle',
-     edit(('shuffle=True, ', '')),
+     edit(('sampler = RandomSampler(images, num_samples=times * len(images))', 'sampler = None')),
      unittests.test_get_dataloader),
     ('loader gives bytes',
      replace(ImageDataset, '__getitem__', images_of_bytes),

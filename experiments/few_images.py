@@ -1,0 +1,287 @@
+"""Measure how best to learn from few images.
+
+    python -m experiments.few_images --folder FOLDER     train what is not in the table yet
+    python -m experiments.few_images --figure            only summary and figure
+
+100, 300 and 1,000 faces are learnt at 64x64 in five ways: from scratch or from the pair of networks
+that comes with the project, with and without augmentation, and with the first two layers of D
+frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are of the held-out tenth of FOLDER, which
+the pair has never seen; 800 others of it are the judges. Each run has the same seconds: processor
+time of one thread in the passes over the images. Beside these stand two moves to another domain:
+from the pair to drawn faces, and from a pair that learnt drawn faces to photographs.
+
+few_images.csv has a row for each run and moment, few_images_summary.csv the spread over the seeds.
+--keep PLACE keeps the generators, and the pair that learnt drawn faces.
+"""
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
+import torch
+from torch.utils.data import DataLoader
+
+import helpers
+from experiments import common, study
+from experiments.race import Portions
+from machinery.pretrained import PRETRAINED, save_pair
+
+SIZE, CONV_DIM = 64, 32                       # those of the pair
+COLOUR_AND_PLACE = ('colour', 'translation', 'cutout')
+SCRATCH = dict(lr=8e-4, ema_decay=0.999, start=False, augmentation=(), n_frozen=0)
+PAIR = dict(lr=2e-4, ema_decay=0.995, start=True, augmentation=(), n_frozen=0)
+WAYS = {
+    'from scratch': SCRATCH,
+    'from scratch, augmented': SCRATCH | dict(augmentation=COLOUR_AND_PLACE),
+    'from the pair': PAIR,
+    'from the pair, augmented': PAIR | dict(augmentation=COLOUR_AND_PLACE),
+    'from the pair, augmented, D frozen': PAIR | dict(augmentation=COLOUR_AND_PLACE, n_frozen=2),
+}
+AUGMENTED = 'from scratch, augmented', 'from the pair, augmented'
+# (images, pair, how many images, ways)
+TASKS = [('faces', 'faces', n, tuple(WAYS)) for n in (100, 300, 1_000)]
+TASKS += [('drawn', 'faces', 300, AUGMENTED), ('faces', 'drawn', 300, AUGMENTED)]
+DATA = {'faces': 'CelebA, the held-out tenth of 18,000', 'drawn': 'drawn by code'}
+N_JUDGES = 800
+BATCH = 16
+PASSES, SECONDS = 4, 30                       # distances are measured after every second pass
+DRAWN_IMAGES = 12_000                         # seen by the pair that learns drawn faces
+COLUMNS = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'images_seen', 'ffd', 'n_judged',
+           'n_judges', 'lr', 'ema_decay', 'augmentation', 'n_frozen', 'data', 'device', 'torch',
+           'command')
+KEY = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'device')
+SUMMARY = ('images', 'pair', 'n_images', 'way', 'seconds', 'ffd', 'lowest', 'highest', 'seeds',
+           'device', 'torch', 'command')
+
+
+class ForSeconds:
+    """A loader whose passes last equally long, in processor time, however many images that is."""
+
+    def __init__(self, loader, seconds):
+        self.loader = loader
+        self.seconds = seconds
+
+    def __len__(self):
+        return 10 ** 9                           # not known
+
+    def __iter__(self):
+        started = time.process_time()
+        while True:
+            for images in self.loader:
+                yield images
+                if time.process_time() - started > self.seconds:
+                    return
+
+
+class Study:
+    """The images, and the runs on them.
+
+    unseen  uint8 (n, 3, s, s), faces that the pair has not seen
+    drawn   a pair that learnt drawn faces, as load_pair gives it
+    keep    a folder for the generators that were made; None: they are not kept
+    """
+
+    def __init__(self, notebook, unseen, drawn, keep, seconds=SECONDS, n_judges=N_JUDGES):
+        self.notebook = notebook
+        order = torch.randperm(len(unseen), generator=torch.Generator().manual_seed(0))
+        self.faces = unseen[order]
+        self.pairs = {'faces': helpers.load_pair(PRETRAINED) | dict(folder=str(PRETRAINED)),
+                      'drawn': drawn}
+        self.keep = keep
+        self.seconds = seconds
+        self.n_judges = n_judges
+
+    def images(self, kind, n, seed):
+        """Return (n images to learn from, others to judge by)."""
+        if kind == 'drawn':
+            images = helpers.drawn_faces(n + self.n_judges, SIZE, seed)
+            return images[:n], images[n:]
+        ours = self.faces[self.n_judges:]
+        order = torch.randperm(len(ours), generator=torch.Generator().manual_seed(seed))
+        return ours[order[:n]], self.faces[:self.n_judges]
+
+    def run(self, kind, pair, n, way, seed):
+        """Train in one way, and measure at two moments: rows for the csv."""
+        images, judges = self.images(kind, n, seed)
+        faces = helpers.ImageDataset(images)
+        distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED, held_out=judges)
+        with common.silence(), common.scratch_folder():
+            saved = self.train(faces, WAYS[way], self.pairs[pair], seed, distance)
+            history = helpers.load_history()
+        if self.keep:
+            name = f'{kind}-{pair}-{n}-{way}-{seed}.pt'.replace(' ', '_')
+            torch.save(common.in_half_precision(saved['G_average']), self.keep / name)
+        chosen = WAYS[way]
+        row = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
+                   n_judged=helpers.Run.N_JUDGED, n_judges=len(judges), lr=chosen['lr'],
+                   ema_decay=chosen['ema_decay'], augmentation='+'.join(chosen['augmentation']),
+                   n_frozen=chosen['n_frozen'], data=DATA[kind],
+                   **common.provenance(common.command('few_images', '--folder', 'FOLDER',
+                                                      '--seeds', seed)))
+        rows = []
+        for epoch, ffd, _ in history['distances']:
+            seen = BATCH * sum(history['per_epoch'][:int(epoch)])
+            rows.append(row | dict(seconds=f'{self.seconds * epoch / PASSES:g}',
+                                   images_seen=int(seen), ffd=f'{ffd:.4f}'))
+        return rows
+
+    def train(self, faces, way, pair, seed, distance):
+        """Train in the current folder; return the checkpoint of the end."""
+        loader = DataLoader(faces, BATCH, sampler=Portions(len(faces), 100 * BATCH),
+                            collate_fn=faces.collate)
+        config = dict(conv_dim=CONV_DIM, z_size=100, img_size=SIZE, d_batch_norm=True,
+                      lr=way['lr'], beta1=0.0)
+        D, G = study.build(self.notebook, config, loader, seed)
+        start = ''
+        if way['start']:
+            D.load_state_dict(pair['D'])
+            G.load_state_dict(pair['G'])
+            start = pair['folder']
+        freeze(D, way['n_frozen'])
+        chosen = dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True, distance_every=2,
+                      ema_decay=way['ema_decay'], augmentation=way['augmentation'], start=start)
+        timed = ForSeconds(helpers.DeviceLoader(loader, helpers.choose_device()),
+                           self.seconds / PASSES)
+        self.notebook.train(D, G, PASSES, print_every=10 ** 9, loader=timed, distance=distance,
+                            config=chosen)
+        saved = helpers.load_checkpoint()
+        if saved['epoch'] < PASSES:
+            study.stop_after_interrupt()
+        return saved
+
+
+def freeze(D, n_layers):
+    """Keep the weights of the first convolutions of D, and of what follows each, as they are."""
+    n_seen = 0
+    for layer in D.features:
+        n_seen += isinstance(layer, torch.nn.Conv2d)
+        layer.requires_grad_(n_seen > n_layers)
+
+
+def learn_drawn(notebook, place):
+    """Train a pair on drawn faces and keep it in a folder; return the folder."""
+    folder = place / 'drawn-pair'
+    if folder.is_dir():
+        return folder
+    faces = helpers.ImageDataset(helpers.drawn_faces(4_000, SIZE, seed=1_000))
+    loader = DataLoader(faces, BATCH, shuffle=True, collate_fn=faces.collate)
+    config = dict(conv_dim=CONV_DIM, z_size=100, img_size=SIZE, d_batch_norm=True, lr=8e-4,
+                  beta1=0.0)
+    with common.silence(), common.scratch_folder():
+        D, G = study.build(notebook, config, loader, seed=0)
+        notebook.train(D, G, DRAWN_IMAGES // len(faces), print_every=10 ** 9,
+                       config=dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True,
+                                   ema_decay=0.999))
+        saved = helpers.load_checkpoint()
+    folder.mkdir()
+    about = dict(generator=G.arguments, discriminator=dict(conv_dim=CONV_DIM, img_size=SIZE,
+                                                           batch_norm=True))
+    save_pair(folder, about, saved)
+    return folder
+
+
+# ------------------------------------------------------------------------------ summary, the figure
+
+
+def summarise(rows):
+    """Return rows for few_images_summary.csv: median, lowest and highest of the seeds."""
+    groups = {}
+    for row in rows:
+        place = tuple(row[name] for name in SUMMARY[:5])
+        groups.setdefault(place, []).append(row)
+    found = []
+    for place, group in groups.items():
+        ffd = [float(row['ffd']) for row in group]
+        found.append(dict(zip(SUMMARY[:5], place, strict=True)) | dict(
+            ffd=f'{statistics.median(ffd):.2f}', lowest=f'{min(ffd):.2f}',
+            highest=f'{max(ffd):.2f}', seeds=len(ffd), device=group[0]['device'],
+            torch=group[0]['torch'], command=common.command('few_images', '--figure')))
+    return found
+
+
+def draw(folder, rows):
+    """Draw few-images.png: the distance against the number of faces, a line a way."""
+    end = max(float(row['seconds']) for row in rows)
+    rows = [row for row in rows if (row['images'], row['pair']) == ('faces', 'faces')
+            and float(row['seconds']) == end]
+    _, axes = plt.subplots(figsize=(6, 3.4), layout='constrained')
+    for number, way in enumerate(WAYS):
+        mine = [row for row in rows if row['way'] == way]
+        points = [(int(row['n_images']), float(row['ffd'])) for row in mine]
+        if not points:
+            continue
+        axes.plot(*zip(*points, strict=True), 'o', color=f'C{number}', markersize=4, alpha=0.6)
+        middle = [(n, statistics.median(y for x, y in points if x == n))
+                  for n in sorted({n for n, _ in points})]
+        axes.plot(*zip(*middle, strict=True), color=f'C{number}', label=way)
+    axes.set(xscale='log', yscale='log', xlabel='faces to learn from',
+             ylabel='Fréchet face distance')
+    axes.xaxis.set_major_formatter('{x:,.0f}')
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.grid(alpha=0.2)
+    if axes.lines:
+        axes.legend(fontsize='small')
+    plt.savefig(folder / 'few-images.png', dpi=80)
+    plt.close()
+
+
+# ---------------------------------------------------------------------------------------- many runs
+
+
+def runs(table, options, notebook):
+    """Make the runs that the table does not hold yet."""
+    unseen = notebook.get_dataloader(1, SIZE, options.folder, hold_out=0.1).dataset.held_out
+    place = options.keep or Path.cwd()
+    done = {table.key_of(row) for row in table.read()}
+    work = []
+    for kind, pair, n, ways in TASKS:
+        for way in ways:
+            for seed in options.seeds:
+                planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
+                               seconds=f'{options.seconds:g}', device=helpers.device_name())
+                if table.key_of(planned) not in done:
+                    work.append((kind, pair, n, way, seed))
+    drawn = None
+    if any(pair == 'drawn' for _, pair, *_ in work):
+        folder = learn_drawn(notebook, place)
+        drawn = helpers.load_pair(folder) | dict(folder=str(folder))
+    contest = Study(notebook, unseen, drawn, options.keep, options.seconds)
+    for number, item in enumerate(work, 1):
+        rows = contest.run(*item)
+        table.merge(rows)
+        figures = ', '.join(row['ffd'] for row in rows)
+        print(f'{number:3}/{len(work)} {item}: {figures}', flush=True)
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('--folder', type=common.existing_folder, help='of the faces')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
+    parser.add_argument('--seconds', type=float, default=SECONDS, help=f'a run (default {SECONDS})')
+    parser.add_argument('--keep', type=common.existing_folder, metavar='PLACE',
+                        help='keep the generators there')
+    parser.add_argument('--figure', action='store_true', help='no runs')
+    options = parser.parse_args(arguments)
+    if not (options.folder or options.figure):
+        parser.error('--folder is missing: where are the faces?')
+    torch.set_num_threads(1)
+    os.environ.pop('DCGAN_DATA', None)               # --folder has the say
+    table = common.Table(options.into / 'few_images.csv', COLUMNS, KEY)
+    if not options.figure:
+        with common.scratch_folder():
+            runs(table, options, common.notebook_definitions())
+    rows = table.read()
+    if not rows:
+        sys.exit(f'{table.path.name}: no finished run')
+    common.Table(options.into / 'few_images_summary.csv', SUMMARY,
+                 SUMMARY[:5]).write(summarise(rows))
+    draw(options.into, rows)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,145 @@
+"""Few images: the preset, the start from a trained pair, epochs that show images again."""
+import pytest
+import torch
+
+import helpers
+from experiments import few_images
+from machinery import pretrained
+from machinery.pretrained import NETWORKS, load_pair, save_pair
+from problem_unittests import tiny_training, write_images
+from tests.tools import expect_close
+
+PRESETS = {'quick': dict(n_epochs=8), 'full': dict(n_epochs=50), 'few': dict(n_epochs=10)}
+
+
+@pytest.mark.parametrize('n_images, expected', [(0, 8), (1, 10), (5, 10), (6, 8)])
+def test_few_images_have_a_preset_of_their_own(folder, monkeypatch, capsys, n_images, expected):
+    """Where DCGAN_DATA names a folder of few images, and the reason is said in the same line."""
+    monkeypatch.delenv('DCGAN_PRESET', raising=False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(helpers, 'FEW', 5)
+    (folder / 'mine').mkdir()
+    write_images(folder / 'mine', n_images)
+    monkeypatch.setenv('DCGAN_DATA', 'mine')
+    assert helpers.choose_preset(PRESETS)['n_epochs'] == expected
+    line = capsys.readouterr().out
+    assert ('images are few' in line) == (expected == 10) and line.count('\n') == 1
+    monkeypatch.setenv('DCGAN_PRESET', 'quick')              # who asks has the say
+    assert helpers.choose_preset(PRESETS)['n_epochs'] == 8
+
+
+@pytest.mark.parametrize('data', ['', 'drawn', 'svhn', 'nowhere'])
+def test_other_data_is_not_few(folder, monkeypatch, data):
+    monkeypatch.delenv('DCGAN_PRESET', raising=False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('DCGAN_DATA', data)
+    assert helpers.choose_preset(PRESETS)['n_epochs'] == 8
+
+
+@pytest.mark.parametrize('epoch_size, n_shown', [(0, 5), (3, 5), (12, 10), (50, 50)])
+def test_epochs_show_few_images_again(get_dataloader, folder, epoch_size, n_shown):
+    """Each of them equally often, and none twice before all were shown."""
+    write_images(folder / 'mine', 5)
+    loader = get_dataloader(2, 32, 'mine', epoch_size=epoch_size)
+    means = torch.cat([images.mean((1, 2, 3)) for images, _ in loader])
+    assert len(means) == n_shown
+    values, counts = means.unique(return_counts=True)
+    assert len(values) == 5 and (counts == n_shown // 5).all()
+    assert len(means[:5].unique()) == 5
+
+
+@pytest.fixture
+def pair(notebook, folder):
+    """A folder of a pair whose three networks differ: my_pair/."""
+    torch.manual_seed(1)
+    networks = dict(G=notebook.Generator(6, 4), G_average=notebook.Generator(6, 4),
+                    D=notebook.Discriminator(4))
+    (folder / 'my_pair').mkdir()
+    save_pair(folder / 'my_pair', dict(generator=networks['G'].arguments,
+                                       discriminator=dict(conv_dim=4, img_size=32)),
+              {name: networks[name].state_dict() for name in NETWORKS})
+    return 'my_pair'
+
+
+def test_training_goes_on_from_a_pair(notebook, pair):
+    """D, G and the average are those of the pair when the first step comes."""
+    D, G, names = tiny_training(vars(notebook))
+    vars(notebook).update(names)
+    saved = load_pair(pair)
+    assert helpers.start_from(pair, D, G) == saved['config']['sha256']
+    for name, network in (('D', D), ('G', G)):
+        for key, value in network.state_dict().items():
+            expect_close(f'{name}.{key}', value, saved[name][key], 0)
+    decays, averages = [], []
+
+    def watching(G_average, G, decay):
+        decays.append(decay)
+        averages.append({key: value.clone() for key, value in G_average.state_dict().items()})
+
+    notebook.update_average = watching
+    notebook.train(D, G, 1, config=dict(start=pair, ema_decay=0.9))
+    assert set(decays) == {0.9}                              # an average that is not young
+    for key, value in averages[0].items():
+        expect_close(f'G_average.{key}', value, saved['G_average'][key], 0)
+
+
+def test_other_shapes_are_refused(notebook, pair):
+    D, G = notebook.Discriminator(4), notebook.Generator(6, 5)
+    words = f'start: G in {pair} has the shapes of z_size=6, conv_dim=4'
+    with pytest.raises(ValueError, match=words):
+        helpers.start_from(pair, D, G)
+    with pytest.raises(ValueError, match=f'start: D in {pair} has the shapes of conv_dim=4'):
+        helpers.start_from(pair, notebook.Discriminator(5), G)
+
+
+def test_start_is_chosen_from_outside(pair, monkeypatch):
+    """DCGAN_START has the last word; a folder without a pair is told at once."""
+    assert helpers.choose_start('') == ''
+    assert helpers.choose_start(pair) == pair
+    monkeypatch.setenv('DCGAN_START', pair)
+    assert helpers.choose_start('') == pair
+    monkeypatch.setenv('DCGAN_START', 'nowhere')
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        helpers.choose_start('')
+
+
+def test_pair_of_the_project_is_found_from_anywhere(folder):
+    """'assets/dcgan-64' stands in the project, wherever the notebook runs."""
+    assert helpers.choose_start('assets/dcgan-64') == 'assets/dcgan-64'
+    fits = load_pair('assets/dcgan-64')['generator']
+    assert fits == load_pair(pretrained.PRETRAINED)['generator']
+
+
+def test_preset_few_fits_its_pair(notebook):
+    """Its sizes are those of the pair that it starts from."""
+    few = notebook.PRESETS['few']
+    generator = load_pair(few['start'])['generator']
+    assert (generator['img_size'], generator['conv_dim']) == (few['img_size'], few['conv_dim'])
+
+
+def test_frozen_layers_stay(notebook):
+    """The first convolutions keep their weights in training, and the others do not."""
+    D, G, names = tiny_training(vars(notebook))
+    few_images.freeze(D, 1)
+    before = {key: value.clone() for key, value in D.named_parameters()}
+    notebook.train_step(D, G, names['d_optimizer'], names['g_optimizer'],
+                        torch.rand(4, 3, 32, 32) * 2 - 1, torch.randn(4, 6))
+    changed = {key for key, value in D.named_parameters() if not torch.equal(value, before[key])}
+    assert changed == {key for key in before if not key.startswith('features.0.')}
+
+
+def test_study_of_few_images(folder, monkeypatch):
+    """One run of a blink on real code, and the summary and the figure that follow from it."""
+    monkeypatch.setattr(few_images, 'TASKS', [('drawn', 'faces', 20, ('from the pair',))])
+    monkeypatch.setattr(few_images, 'N_JUDGES', 25)
+    notebook = few_images.common.notebook_definitions()
+    contest = few_images.Study(notebook, torch.zeros(30, 3, 64, 64, dtype=torch.uint8), None, None,
+                               seconds=0.2, n_judges=25)
+    monkeypatch.setattr(helpers.Run, 'N_JUDGED', 30)
+    rows = contest.run('drawn', 'faces', 20, 'from the pair', 0)
+    assert [row['seconds'] for row in rows] == ['0.1', '0.2']
+    assert 0 < rows[0]['images_seen'] < rows[1]['images_seen']
+    summary, _ = few_images.summarise(rows)
+    assert summary['ffd'] == summary['lowest'] == f'{float(rows[0]["ffd"]):.2f}'
+    few_images.draw(folder, rows)
+    assert (folder / 'few-images.png').is_file()
