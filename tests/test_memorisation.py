@@ -114,8 +114,6 @@ def test_study_caught_the_liars_and_no_one_else():
     for row in rows_of_study():
         if row['generator'].startswith('overtrained'):
             verdicts.setdefault(row['judged'], []).append(row['caught'])
-    if not verdicts:
-        pytest.skip('the study of liars has not been run yet')
     assert verdicts == {command.OWN: 3 * ['yes'], command.UNSEEN: 3 * ['no']}
 
 
@@ -124,8 +122,6 @@ def test_shipped_generators_were_judged(folder):
     """Each card says what the table says, of the weights that are there."""
     config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
     rows = [row for row in rows_of_study() if row['generator'] == folder.name]
-    if not rows:
-        pytest.skip(f'{folder.name} has not been judged yet')
     assert {row['weights'] for row in rows} == {config['sha256'][:16]}
     assert [row['seed'] for row in rows] == ['0', '1', '2']
     words = command.in_words(rows)
