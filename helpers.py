@@ -83,7 +83,7 @@ __all__ = [
 
 # -------------------------------------------------------------------------------- presets, versions
 
-FEW = 2_000                  # images in a folder: with so many or fewer, the preset is 'few'
+FEW_IMAGES = 2_000           # in a folder: with so many or fewer, the preset is 'few'
 
 
 def choose_preset(presets):
@@ -114,10 +114,10 @@ def choose_preset(presets):
 
 def _what_suits(presets):
     """Return the name of the preset that suits machine and images, and the reason in words."""
-    n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW + 1)
-    if 'few' in presets and 0 < n_images <= FEW:
-        return 'few', (f': {n_images:,} images are few, so training goes on from a trained pair '
-                       f'and D sees its images augmented; DCGAN_PRESET=quick would not')
+    n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW_IMAGES + 1)
+    if 'few' in presets and 0 < n_images <= FEW_IMAGES:
+        return 'few', (f': {n_images:,} images are few, so training goes on from a trained pair; '
+                       f'with DCGAN_PRESET=quick it would not')
     return ('full' if torch.cuda.is_available() else 'quick'), ''
 
 

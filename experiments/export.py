@@ -319,28 +319,28 @@ def write_folder(folder, best, figures, made_by='', onnx=False):
     config['img_size'] = notebook.generate(G, torch.zeros(1, G.z_size)).shape[-1]
     folder.mkdir(parents=True, exist_ok=True)
     pretrained.save_pair(folder, config, networks)
-    pair = helpers.load_pair(folder)                     # as it will be read
+    write_card(folder, notebook, onnx)
+    return config
+
+
+def write_card(folder, notebook, onnx):
+    """Write the card of a folder, from what it holds; onnx: write model.onnx as well."""
+    pair = helpers.load_pair(folder)
+    config = pair['config']
     G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
     code = tested_code(config, folder, notebook, G)
     if onnx:
         write_onnx(folder / 'model.onnx', G)
     text = card(folder.resolve().name, config, code, onnx).encode()
     files.write_atomically(folder / 'README.md', lambda file: file.write(text))
-    return config
 
 
 def rewrite_card(folder, **figures):
     """Add figures to those in a folder's config.json, and write its card again."""
-    notebook = common.notebook_definitions()
-    pair = helpers.load_pair(folder)
-    config = pair['config']
+    config = helpers.load_pair(folder)['config']
     config['figures'] = config['figures'] | figures
-    G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
-    code = tested_code(config, folder, notebook, G)
-    text = card(folder.name, config, code, (folder / 'model.onnx').is_file())
-    described = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
-    files.write_atomically(folder / 'config.json', lambda file: file.write(described.encode()))
-    files.write_atomically(folder / 'README.md', lambda file: file.write(text.encode()))
+    pretrained.write_config(folder, config)
+    write_card(folder, common.notebook_definitions(), (folder / 'model.onnx').is_file())
 
 
 # -------------------------------------------------------------------------------------------- ONNX

@@ -1,6 +1,8 @@
 """Measure how best to learn from few images.
 
     python -m experiments.few_images --folder FOLDER     train what is not in the table yet
+    python -m experiments.few_images --folder FOLDER --seconds 120 --counts 100    longer runs
+    python -m experiments.few_images --folder FOLDER --keep PLACE --memorisation
     python -m experiments.few_images --figure            only summary and figure
 
 100, 300 and 1,000 faces are learnt at 64x64 in five ways: from scratch or from the pair of networks
@@ -11,7 +13,8 @@ time of one thread in the passes over the images. Beside these stand two moves t
 from the pair to drawn faces, and from a pair that learnt drawn faces to photographs.
 
 few_images.csv has a row for each run and moment, few_images_summary.csv the spread over the seeds.
---keep PLACE keeps the generators, and the pair that learnt drawn faces.
+--keep PLACE keeps the generators, and the pair that learnt drawn faces. Of those kept there,
+--memorisation asks whether they learnt their few faces by heart (few_images_memorisation.csv).
 """
 import os
 import statistics
@@ -27,8 +30,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import helpers
-from experiments import common, study
+from experiments import common, memorisation, study
 from experiments.race import Portions
+from experiments.study_settings import BASE
 from machinery.pretrained import PRETRAINED, save_pair
 
 SIZE, CONV_DIM = 64, 32                       # those of the pair
@@ -55,6 +59,10 @@ COLUMNS = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'images_seen'
            'n_judges', 'lr', 'ema_decay', 'augmentation', 'n_frozen', 'data', 'device', 'torch',
            'command')
 KEY = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'device')
+LEARNT = ('images', 'pair', 'n_images', 'way', 'seed', 'run_seconds', 'n', 'median_training',
+          'median_held_out', 'gap', 'p_value', 'caught', 'n_generated', 'near_training',
+          'near_held_out', 'data', 'seconds', 'device', 'torch', 'command')
+N_LEARNT = 100                                # faces of each kind that a generator gives back
 SUMMARY = ('images', 'pair', 'n_images', 'way', 'seconds', 'ffd', 'lowest', 'highest', 'seeds',
            'device', 'torch', 'command')
 
@@ -82,16 +90,15 @@ class Study:
     """The images, and the runs on them.
 
     unseen  uint8 (n, 3, s, s), faces that the pair has not seen
-    drawn   a pair that learnt drawn faces, as load_pair gives it
     keep    a folder for the generators that were made; None: they are not kept
+    pairs   {what it learnt: the folder of a pair}; that of drawn faces is added when it is made
     """
 
-    def __init__(self, notebook, unseen, drawn, keep, seconds=SECONDS, n_judges=N_JUDGES):
+    def __init__(self, notebook, unseen, keep=None, seconds=SECONDS, n_judges=N_JUDGES):
         self.notebook = notebook
         order = torch.randperm(len(unseen), generator=torch.Generator().manual_seed(0))
         self.faces = unseen[order]
-        self.pairs = {'faces': helpers.load_pair(PRETRAINED) | dict(folder=str(PRETRAINED)),
-                      'drawn': drawn}
+        self.pairs = {'faces': str(PRETRAINED)}
         self.keep = keep
         self.seconds = seconds
         self.n_judges = n_judges
@@ -114,15 +121,14 @@ class Study:
             saved = self.train(faces, WAYS[way], self.pairs[pair], seed, distance)
             history = helpers.load_history()
         if self.keep:
-            name = f'{kind}-{pair}-{n}-{way}-{seed}.pt'.replace(' ', '_')
-            torch.save(common.in_half_precision(saved['G_average']), self.keep / name)
+            weights = common.in_half_precision(saved['G_average'])
+            torch.save(weights, self.kept(kind, pair, n, way, seed))
         chosen = WAYS[way]
         row = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
                    n_judged=helpers.Run.N_JUDGED, n_judges=len(judges), lr=chosen['lr'],
                    ema_decay=chosen['ema_decay'], augmentation='+'.join(chosen['augmentation']),
                    n_frozen=chosen['n_frozen'], data=DATA[kind],
-                   **common.provenance(common.command('few_images', '--folder', 'FOLDER',
-                                                      '--seeds', seed)))
+                   **common.provenance(self.command(n, seed)))
         rows = []
         for epoch, ffd, _ in history['distances']:
             seen = BATCH * sum(history['per_epoch'][:int(epoch)])
@@ -130,18 +136,39 @@ class Study:
                                    images_seen=int(seen), ffd=f'{ffd:.4f}'))
         return rows
 
+    def command(self, n, seed):
+        """Return the command that makes the runs with n images and a seed."""
+        longer = [] if self.seconds == SECONDS else ['--seconds', f'{self.seconds:g}']
+        return common.command('few_images', '--folder', 'FOLDER', '--counts', n, '--seeds', seed,
+                              *longer)
+
+    def kept(self, kind, pair, n, way, seed):
+        """Return the path of the generator that a run leaves."""
+        name = f'{kind}-{pair}-{n}-{way}-{seed}-{self.seconds:g}s.pt'
+        return self.keep / name.replace(' ', '_')
+
+    def judge_memory(self, kind, pair, n, way, seed):
+        """Has the kept generator of a run learnt its images by heart? A row for the csv."""
+        G = self.notebook.Generator(100, CONV_DIM, SIZE)
+        weights = torch.load(self.kept(kind, pair, n, way, seed), weights_only=True)
+        G.load_state_dict(weights)
+        images, judges = self.images(kind, n, seed)
+        found = memorisation.judge(G.eval(), images, judges, seed, N_LEARNT)
+        line = common.command('few_images', '--folder', 'FOLDER', '--keep', 'PLACE',
+                              '--memorisation', '--seconds', f'{self.seconds:g}')
+        return found | dict(images=kind, pair=pair, n_images=n, way=way,
+                            run_seconds=f'{self.seconds:g}', data=DATA[kind],
+                            **common.provenance(line))
+
     def train(self, faces, way, pair, seed, distance):
         """Train in the current folder; return the checkpoint of the end."""
         loader = DataLoader(faces, BATCH, sampler=Portions(len(faces), 100 * BATCH),
                             collate_fn=faces.collate)
-        config = dict(conv_dim=CONV_DIM, z_size=100, img_size=SIZE, d_batch_norm=True,
-                      lr=way['lr'], beta1=0.0)
+        config = BASE | dict(conv_dim=CONV_DIM, img_size=SIZE, lr=way['lr'], beta1=0.0)
         D, G = study.build(self.notebook, config, loader, seed)
-        start = ''
-        if way['start']:
-            D.load_state_dict(pair['D'])
-            G.load_state_dict(pair['G'])
-            start = pair['folder']
+        start = pair if way['start'] else ''
+        if start:
+            helpers.start_from(start, D, G)
         freeze(D, way['n_frozen'])
         chosen = dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True, distance_every=2,
                       ema_decay=way['ema_decay'], augmentation=way['augmentation'], start=start)
@@ -170,8 +197,7 @@ def learn_drawn(notebook, place):
         return folder
     faces = helpers.ImageDataset(helpers.drawn_faces(4_000, SIZE, seed=1_000))
     loader = DataLoader(faces, BATCH, shuffle=True, collate_fn=faces.collate)
-    config = dict(conv_dim=CONV_DIM, z_size=100, img_size=SIZE, d_batch_norm=True, lr=8e-4,
-                  beta1=0.0)
+    config = BASE | dict(conv_dim=CONV_DIM, img_size=SIZE, lr=8e-4, beta1=0.0)
     with common.silence(), common.scratch_folder():
         D, G = study.build(notebook, config, loader, seed=0)
         notebook.train(D, G, DRAWN_IMAGES // len(faces), print_every=10 ** 9,
@@ -233,29 +259,58 @@ def draw(folder, rows):
 # ---------------------------------------------------------------------------------------- many runs
 
 
-def runs(table, options, notebook):
-    """Make the runs that the table does not hold yet."""
-    unseen = notebook.get_dataloader(1, SIZE, options.folder, hold_out=0.1).dataset.held_out
-    place = options.keep or Path.cwd()
-    done = {table.key_of(row) for row in table.read()}
+def chosen_runs(options):
+    """Return all runs that the command asks for: (images, pair, how many, way, seed) each."""
     work = []
     for kind, pair, n, ways in TASKS:
+        if n not in options.counts:
+            continue
         for way in ways:
-            for seed in options.seeds:
-                planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
-                               seconds=f'{options.seconds:g}', device=helpers.device_name())
-                if table.key_of(planned) not in done:
-                    work.append((kind, pair, n, way, seed))
-    drawn = None
+            if way in options.ways:
+                work += [(kind, pair, n, way, seed) for seed in options.seeds]
+    return work
+
+
+def train_all(table, contest, options, place):
+    """Make the runs that the table does not hold yet."""
+    done = {table.key_of(row) for row in table.read()}
+    work = []
+    for kind, pair, n, way, seed in chosen_runs(options):
+        planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
+                       seconds=f'{options.seconds:g}', device=helpers.device_name())
+        if table.key_of(planned) not in done:
+            work.append((kind, pair, n, way, seed))
     if any(pair == 'drawn' for _, pair, *_ in work):
-        folder = learn_drawn(notebook, place)
-        drawn = helpers.load_pair(folder) | dict(folder=str(folder))
-    contest = Study(notebook, unseen, drawn, options.keep, options.seconds)
+        contest.pairs['drawn'] = str(learn_drawn(contest.notebook, place))
     for number, item in enumerate(work, 1):
         rows = contest.run(*item)
         table.merge(rows)
         figures = ', '.join(row['ffd'] for row in rows)
         print(f'{number:3}/{len(work)} {item}: {figures}', flush=True)
+
+
+def measure(table, options):
+    """Do what the command asks for, in the current folder."""
+    notebook = common.notebook_definitions()
+    unseen = notebook.get_dataloader(1, SIZE, options.folder, hold_out=0.1).dataset.held_out
+    contest = Study(notebook, unseen, options.keep, options.seconds)
+    if options.memorisation:
+        learnt = common.Table(options.into / 'few_images_memorisation.csv', LEARNT, LEARNT[:6])
+        judge_all(learnt, contest, options)
+    else:
+        train_all(table, contest, options, options.keep or Path.cwd())
+
+
+def judge_all(table, contest, options):
+    """Judge the generators that were kept, unless the table holds them; those of faces alone."""
+    done = {table.key_of(row) for row in table.read()}
+    for kind, pair, n, way, seed in chosen_runs(options):
+        planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
+                       run_seconds=f'{options.seconds:g}')
+        is_kept = contest.kept(kind, pair, n, way, seed).is_file()
+        if is_kept and kind == pair == 'faces' and table.key_of(planned) not in done:
+            print(n, way, seed, end=': ', flush=True)
+            table.merge([contest.judge_memory(kind, pair, n, way, seed)])
 
 
 def main(arguments=None):
@@ -265,16 +320,22 @@ def main(arguments=None):
     parser.add_argument('--seconds', type=float, default=SECONDS, help=f'a run (default {SECONDS})')
     parser.add_argument('--keep', type=common.existing_folder, metavar='PLACE',
                         help='keep the generators there')
+    parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=WAYS)
+    parser.add_argument('--counts', type=int, nargs='+', default=[100, 300, 1_000],
+                        help='of images (default 100 300 1000)')
+    parser.add_argument('--memorisation', action='store_true', help='judge what --keep has kept')
     parser.add_argument('--figure', action='store_true', help='no runs')
     options = parser.parse_args(arguments)
     if not (options.folder or options.figure):
         parser.error('--folder is missing: where are the faces?')
+    if options.memorisation and not options.keep:
+        parser.error('--keep is missing: where are the generators?')
     torch.set_num_threads(1)
     os.environ.pop('DCGAN_DATA', None)               # --folder has the say
     table = common.Table(options.into / 'few_images.csv', COLUMNS, KEY)
     if not options.figure:
         with common.scratch_folder():
-            runs(table, options, common.notebook_definitions())
+            measure(table, options)
     rows = table.read()
     if not rows:
         sys.exit(f'{table.path.name}: no finished run')

@@ -1,6 +1,7 @@
 """Measure how many seconds of training a recipe needs to a distance from real faces.
 
     python -m experiments.race --folder FOLDER     train what is not in assets/race.csv yet
+    python -m experiments.race --folder FOLDER --search    what else was tried, one seed each
     python -m experiments.race --figure            only the table of times and the figure
 
 Each recipe is trained anew for each length (a number of images), since its learning rates fall
@@ -10,6 +11,7 @@ images, data from memory; building, measuring and saving are left out. On one th
 are processor time, which other work on the machine hardly changes; else they are time on the clock.
 
 race_times.csv says for each recipe and distance how long the shortest run takes that gets there.
+race_search.csv holds the search that led to ours: runs of one length and one seed, a change each.
 One run at a time, on one thread unless --threads says otherwise. Ctrl-C keeps finished runs.
 """
 import itertools
@@ -27,15 +29,36 @@ from torch.utils.data import DataLoader, Sampler
 
 import helpers
 from experiments import common, study
-from experiments.study_settings import BASE, RECIPE
+from experiments.study_settings import BASE, RECIPE, in_words
 
 EARLIER = BASE | RECIPE
+OURS = EARLIER | dict(lr=8e-4, penalty=0.01, penalty_every=16)
 RECIPES = {
     'public': BASE,
     'earlier': EARLIER,                              # ours until now
-    'ours': EARLIER | dict(lr=8e-4, penalty=0.01, penalty_every=16),
-    'batches of 8': EARLIER | dict(batch_size=8, lr=1.2e-3, penalty=0.01, penalty_every=16),
+    'ours': OURS,
+    'batches of 8': OURS | dict(batch_size=8, lr=1.2e-3),
 }
+CHANGES = (                  # of ours, that were tried
+    dict(),
+    dict(lr=4e-4),
+    dict(lr=1.2e-3),
+    dict(lr=1.6e-3),
+    dict(beta2=0.99),
+    dict(objective='hinge'),
+    dict(ema_decay=0.998),
+    dict(penalty=0),
+    dict(penalty=0.025),
+    dict(penalty_every=4),
+    dict(batch_size=8),
+    dict(batch_size=8, lr=1.2e-3),
+    dict(batch_size=8, lr=1.2e-3, penalty_every=4),
+    dict(batch_size=8, lr=1.6e-3),
+    dict(batch_size=8, lr=1.6e-3, penalty_every=4),
+    dict(batch_size=8, lr=2.4e-3, penalty_every=4),
+    dict(batch_size=4, lr=1.2e-3),
+)
+SEARCH = {in_words(changes) or 'ours': OURS | changes for changes in CHANGES}
 # whole batches of 128 in each pass
 LENGTHS = (2_560, 3_840, 5_120, 10_240, 20_480, 40_960, 89_600)
 TARGETS = (20, 10, 5, 3, 2, 1)
@@ -101,9 +124,9 @@ class Race:
         self.distance = helpers.FaceDistance(faces.images, helpers.choose_device(),
                                              n_judged=N_JUDGED, held_out=faces.held_out)
 
-    def run(self, name, n_images, seed):
+    def run(self, name, config, n_images, seed):
         """Train a recipe on so many images, and measure it: a row for the csv."""
-        config = RECIPES[name] | dict(img_size=self.faces.images.shape[-1])
+        config = config | dict(img_size=self.faces.images.shape[-1])
         portion = n_images // PASSES
         sampler = Portions(len(self.faces), portion)
         loader = DataLoader(self.faces, config['batch_size'], sampler=sampler,
@@ -111,8 +134,9 @@ class Race:
         with common.silence(), common.scratch_folder():
             G, seen, seconds = train(self.notebook, config, loader, seed)
         ffd = study.measure(self.notebook, G, config, self.distance, seed, N_JUDGED)
-        line = common.command('race', '--folder', 'FOLDER', '--recipes', name, '--lengths',
-                              n_images, '--seeds', seed)
+        asked = ['--recipes', name] if name in RECIPES else ['--search']
+        line = common.command('race', '--folder', 'FOLDER', *asked, '--lengths', n_images,
+                              '--seeds', seed)
         return dict(recipe=name, image_size=config['img_size'], conv_dim=config['conv_dim'],
                     batch=config['batch_size'], lr=config['lr'], penalty=config['penalty'],
                     penalty_every=config['penalty_every'], images_seen=seen, seed=seed,
@@ -207,24 +231,27 @@ def median_at(rows, column, n_images):
 # ---------------------------------------------------------------------------------------- many runs
 
 
-def race(table, folder, size, names, lengths, seeds):
-    """Make the runs that the table does not hold yet; short ones first."""
+def run_all(table, options, recipes, lengths, seeds):
+    """Make the runs that the table does not hold yet; short ones first.
+
+    options  of the command; recipes  {name: config}
+    """
+    size = options.size
     notebook = common.notebook_definitions()
-    if folder is None:
+    if options.drawn:
         loader = notebook.get_dataloader(1, size, dataset='drawn', max_images=400,
                                          hold_out=HOLD_OUT)
     else:
-        loader = notebook.get_dataloader(1, size, folder, hold_out=HOLD_OUT)
+        loader = notebook.get_dataloader(1, size, options.folder, hold_out=HOLD_OUT)
     contest = Race(notebook, loader.dataset)
     done = {table.key_of(row) for row in table.read()}
-    for n_images, seed, name in itertools.product(lengths, seeds, names):
-        config = RECIPES[name]
+    for n_images, seed, (name, config) in itertools.product(lengths, seeds, recipes.items()):
         planned = dict(recipe=name, image_size=size, batch=config['batch_size'], lr=config['lr'],
                        penalty=config['penalty'], penalty_every=config['penalty_every'],
                        images_seen=n_images, seed=seed, device=helpers.device_name())
         if table.key_of(planned) in done:
             continue
-        row = contest.run(name, n_images, seed)
+        row = contest.run(name, config, n_images, seed)
         table.merge([row])
         print(f'{name:8} {n_images:7,} images, seed {seed}: {row["ffd"]:>8} '
               f'after {row["seconds"]:>7} s', flush=True)
@@ -236,9 +263,10 @@ def main(arguments=None):
     parser.add_argument('--drawn', action='store_true', help='drawn faces instead: to rehearse')
     parser.add_argument('--size', type=int, default=32, help='pixels a side (default 32)')
     parser.add_argument('--recipes', nargs='+', default=list(RECIPES), choices=RECIPES)
-    parser.add_argument('--lengths', type=int, nargs='+', default=LENGTHS, help='images a run')
+    parser.add_argument('--lengths', type=int, nargs='+', help='images a run')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
     parser.add_argument('--threads', type=int, default=1, help='(default 1)')
+    parser.add_argument('--search', action='store_true', help='what else was tried')
     parser.add_argument('--figure', action='store_true', help='no runs')
     options = parser.parse_args(arguments)
     if not (options.folder or options.drawn or options.figure):
@@ -246,10 +274,17 @@ def main(arguments=None):
     torch.set_num_threads(options.threads)
     os.environ.pop('DCGAN_DATA', None)               # --folder has the say
     table = common.Table(options.into / 'race.csv', COLUMNS, KEY)
-    if not options.figure:
+    if options.search:
+        searched = common.Table(options.into / 'race_search.csv', COLUMNS, KEY)
+        lengths = options.lengths or LENGTHS[-1:]
         with common.scratch_folder():
-            race(table, options.folder, options.size, options.recipes, options.lengths,
-                 options.seeds)
+            run_all(searched, options, SEARCH, lengths, seeds=[0])
+        return
+    if not options.figure:
+        recipes = {name: RECIPES[name] for name in options.recipes}
+        lengths = options.lengths or LENGTHS
+        with common.scratch_folder():
+            run_all(table, options, recipes, lengths, options.seeds)
     rows = table.read()
     if not rows:
         sys.exit(f'{table.path.name}: no finished run')

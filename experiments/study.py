@@ -71,7 +71,8 @@ def build(notebook, config, loader, seed):
                                   config['img_size'], config['d_batch_norm'])
     D.to(device, memory_format=torch.channels_last)
     G.to(device, memory_format=torch.channels_last)
-    d_optimizer, g_optimizer = notebook.make_optimizers(D, G, config['lr'], config['beta1'])
+    rates = config['lr'], config['beta1'], config['beta2']
+    d_optimizer, g_optimizer = notebook.make_optimizers(D, G, *rates)
     vars(notebook).update(celeba_train_loader=loader, z_size=config['z_size'],
                           d_optimizer=d_optimizer, g_optimizer=g_optimizer)
     return D, G

@@ -10,6 +10,7 @@ import statistics
 
 from experiments import common
 from experiments.common import ASSETS
+from experiments.few_images import WAYS
 
 CPU = 'CPU (x86_64), 2 threads'      # whose rows of the speed tables are shown
 
@@ -192,6 +193,21 @@ def directions_table():
     return markdown(header, lines)
 
 
+def few_cell(images, pair, n_images, way, seconds=30):
+    """Return the spread of distances after so many seconds with few images."""
+    place = images, pair, str(n_images), way, str(seconds)
+    row, = [row for row in rows_of('few_images_summary')
+            if (row['images'], row['pair'], row['n_images'], row['way'], row['seconds']) == place]
+    return f'{row["ffd"]} ({row["lowest"]}–{row["highest"]})'
+
+
+def few_images_table():
+    """The distance after each way to learn from few faces."""
+    counts = 100, 300, 1_000
+    lines = [[way, *(few_cell('faces', 'faces', n, way) for n in counts)] for way in WAYS]
+    return markdown(['way', *(f'{n:,} faces' for n in counts)], lines)
+
+
 def memorisation_table():
     """How near each generator comes to faces that it saw and to others, over the seeds."""
     found = {}
@@ -309,6 +325,7 @@ def all_tables():
         'pictures, quality': quality_table(),
         'pictures, attributes': attributes_table(),
         'directions': directions_table(),
+        'few_images': few_images_table(),
         'memorisation': memorisation_table(),
         'commands': commands_table()}
 

@@ -80,8 +80,8 @@ def _may_load(part, state):
     Without this, a network raises an error of many lines, and a fused optimizer ends the process.
     """
     if not hasattr(part, 'param_groups'):
-        wanted = _shapes(part.state_dict())
-        return isinstance(state, dict) and _shapes(state) == wanted
+        wanted = shapes(part.state_dict())
+        return isinstance(state, dict) and shapes(state) == wanted
     wanted = _after_a_step(part).state_dict()
     try:
         return (_settings(state) == _settings(wanted)
@@ -90,7 +90,7 @@ def _may_load(part, state):
         return False
 
 
-def _shapes(named):
+def shapes(named):
     """Return the shape and type of each tensor in a dict; None for anything else."""
     return {name: (value.shape, value.dtype) if torch.is_tensor(value) else None
             for name, value in named.items()}
@@ -139,7 +139,7 @@ def _may_be_averages(state, wanted):
 
     A parameter that never had a gradient has nothing; that all have nothing is another matter.
     """
-    fits = all(number in wanted and _shapes(kept) == _shapes(wanted[number])
+    fits = all(number in wanted and shapes(kept) == shapes(wanted[number])
                for number, kept in state.items())
     return fits and bool(state) == bool(wanted)
 

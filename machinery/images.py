@@ -32,11 +32,15 @@ def _is_hidden(name):
 
 
 def list_images(folder):
-    """Return (relative path, bytes, time of change in ns) of every image below folder, sorted.
+    """Return (relative path, bytes, time of change in ns) of every image below folder, sorted."""
+    return sorted(find_images(folder))
+
+
+def find_images(folder):
+    """Yield what list_images returns, in the order of the disk.
 
     Links are followed, and each real folder is entered once, so links in a circle do no harm.
     """
-    found = []
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -49,9 +53,7 @@ def list_images(folder):
             path = os.path.join(place, name)
             if is_image(Path(name)) and os.path.isfile(path):        # a dead link is no file
                 status = os.stat(path)
-                relative = os.path.relpath(path, folder)
-                found.append((relative, status.st_size, status.st_mtime_ns))
-    return sorted(found)
+                yield os.path.relpath(path, folder), status.st_size, status.st_mtime_ns
 
 
 def evenly(items, count):

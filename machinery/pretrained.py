@@ -9,7 +9,7 @@ import torch
 
 from . import files
 from .calls import fitting
-from .identity import code_of, other_code
+from .identity import code_of, other_code, shapes
 from .pictures import show_grid
 
 ASSETS = Path(__file__).parent.parent / 'assets'
@@ -73,8 +73,13 @@ def save_pair(folder, config, networks):
             tensors[f'{network}.{name}'] = value.contiguous().clone()
     data = safetensors.torch.save(tensors, metadata=dict(format='pt'))
     config = dict(format=FORMAT, **config, sha256=hashlib.sha256(data).hexdigest())
-    text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
     files.write_atomically(folder / 'model.safetensors', lambda file: file.write(data))
+    write_config(folder, config)
+
+
+def write_config(folder, config):
+    """Write config.json of a folder; OSError where the disk is full."""
+    text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
     files.write_atomically(folder / 'config.json', lambda file: file.write(text.encode()))
 
 
@@ -156,7 +161,7 @@ def start_from(folder, D, G):
     pair = load_pair(folder)
     arguments = dict(D=pair['discriminator'], G=pair['generator'])
     for name, network in (('D', D), ('G', G)):
-        if _shapes(network.state_dict()) != _shapes(pair[name]):
+        if shapes(network.state_dict()) != shapes(pair[name]):
             words = ', '.join(f'{key}={value}' for key, value in arguments[name].items())
             raise ValueError(f'start: {name} in {folder} has the shapes of {words}, and the '
                              f'parameters ask for another. Set them alike, or start to \'\'.')
@@ -164,10 +169,6 @@ def start_from(folder, D, G):
     G.load_state_dict(pair['G'])
     print(f'Training goes on from {folder}')
     return pair['config']['sha256']
-
-
-def _shapes(weights):
-    return {name: value.shape for name, value in weights.items()}
 
 
 # ---------------------------------------------------------------------------------- the generator

@@ -1,4 +1,5 @@
 """Which data set it is: a folder, the small CelebA set, CelebA itself, SVHN, or drawn faces."""
+import itertools
 import os
 import shlex
 import socket
@@ -15,7 +16,7 @@ from .console import check_choice, check_whole
 from .devices import broadcast, rank_0_first, world
 from .download import FACES_COUNT
 from .drawn import drawn_faces
-from .images import ENDINGS, decode_folder, evenly, list_images
+from .images import ENDINGS, decode_folder, evenly, find_images
 
 FACES_DIR = 'processed_celeba_small/'
 FACES_OUTER = 32_600         # images in celeba/ of the small set, without the folder inside it
@@ -100,10 +101,14 @@ def _heed_environment(dataset, data_dir):
 
 
 def count_images(name, most):
-    """Return how many images the folder of a name holds, `most` where there are more; 0: none."""
-    if not name.strip() or not _path_meant(name).is_dir():
+    """Return how many images the folder of a name holds, or `most` where there are more.
+
+    Where the name is that of no folder, it is 0.
+    """
+    folder = _path_meant(name)
+    if not name.strip() or not folder.is_dir():
         return 0
-    return min(most, len(list_images(_path_meant(name))))
+    return sum(1 for _ in itertools.islice(find_images(folder), most))
 
 
 def find_faces(data_dir=FACES_DIR):

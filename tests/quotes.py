@@ -6,10 +6,9 @@ are left in the document are in NOT_FROM_CSV.
 """
 import statistics
 
-from experiments import few_images as few_ways
 from experiments import tables
 from experiments.study_settings import SETTINGS
-from experiments.tables import by, percent, rows_of, speeds, spread
+from experiments.tables import by, few_cell, percent, rows_of, speeds, spread
 
 # Numbers that no csv holds: sizes of files and programs, what was chosen and not measured.
 NOT_FROM_CSV = {
@@ -26,7 +25,7 @@ NOT_FROM_CSV = {
     'experiments/README.md': [
         '(seeds 0 to 2, 30 seconds of one CPU thread each',
         '2,000 generated faces were judged by 800',
-        '| way | 100 faces | 300 faces | 1,000 faces |', 'with 100 faces the distance',
+        'with 100 faces the distance',
         '32×32', '64×64', '1 CPU thread', '2 CPU threads', 'torch 2.15.0',
         '5,000 generated faces are held against 5,000 real ones',
         'β₁ = 0,', 'batches of 16,', '25 minutes on one GPU', 'torch 2.14.1',
@@ -90,27 +89,19 @@ def head_start(recipe='ours', to='public'):
     return statistics.median(there.values()) / statistics.median(race_figures(to, 'seconds'))
 
 
-def few(images, pair, n_images, way, seconds=30):
-    """Return the spread of distances after so many seconds with few images."""
-    place = images, pair, str(n_images), way, str(seconds)
-    row, = [row for row in rows_of('few_images_summary')
-            if (row['images'], row['pair'], row['n_images'], row['way'], row['seconds']) == place]
-    return f'{row["ffd"]} ({row["lowest"]}–{row["highest"]})'
-
-
 def few_images():
-    rows = []
-    for way in few_ways.WAYS:
-        cells = ' | '.join(few('faces', 'faces', n, way) for n in (100, 300, 1_000))
-        rows.append(f'| {way} | {cells} |')
     pair, scratch = 'from the pair, augmented', 'from scratch, augmented'
+    early = few_cell('faces', 'faces', 100, 'from the pair', 15)
+    drawn = few_cell('drawn', 'faces', 300, pair)
+    drawn_anew = few_cell('drawn', 'faces', 300, scratch)
+    faces = few_cell('faces', 'drawn', 300, pair)
+    faces_anew = few_cell('faces', 'drawn', 300, scratch)
     return [
-        *rows,
-        f'half of the seconds, {few("faces", "faces", 100, "from the pair", 15)}',
-        f'300 drawn faces, augmented, came to {few("drawn", "faces", 300, pair)} from the pair and '
-        f'to {few("drawn", "faces", 300, scratch)} from scratch',
-        f'300 photographs to {few("faces", "drawn", 300, pair)} from a pair that had learnt drawn '
-        f'faces, and to {few("faces", "drawn", 300, scratch)} from scratch']
+        f'half of the seconds, {early}',
+        f'300 drawn faces, augmented, came to {drawn} from the pair and to {drawn_anew} '
+        f'from scratch',
+        f'300 photographs to {faces} from a pair that had learnt drawn faces, and to '
+        f'{faces_anew} from scratch']
 
 
 def mean_of(column, rows):
@@ -162,6 +153,8 @@ def readme():
     quick, wide, large = speedups()
     quality = by('figure', 'quality')['Fréchet face distance']
     race = rows_of('race')[0]
+    from_the_pair = few_cell('faces', 'faces', 300, 'from the pair')
+    from_scratch = few_cell('faces', 'faces', 300, 'from scratch')
     return [
         *shipped(),
         *race_sentences(),
@@ -183,8 +176,8 @@ def readme():
         f'The faces above come to {float(quality["generated"]):.2f} from '
         f'{int(quality["n_real"]):,} held-out faces; other real faces come to '
         f'{float(quality["floor"]):.2f}',
-        f'led to a distance of {few("faces", "faces", 300, "from the pair")} from 800 others, and '
-        f'30 seconds from scratch to {few("faces", "faces", 300, "from scratch")}',
+        f'led to a distance of {from_the_pair} from 800 others, and '
+        f'30 seconds from scratch to {from_scratch}',
         f'{len(study)} settings']
 
 

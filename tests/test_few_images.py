@@ -17,7 +17,7 @@ def test_few_images_have_a_preset_of_their_own(folder, monkeypatch, capsys, n_im
     """Where DCGAN_DATA names a folder of few images, and the reason is said in the same line."""
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(helpers, 'FEW', 5)
+    monkeypatch.setattr(helpers, 'FEW_IMAGES', 5)
     (folder / 'mine').mkdir()
     write_images(folder / 'mine', n_images)
     monkeypatch.setenv('DCGAN_DATA', 'mine')
@@ -133,7 +133,7 @@ def test_study_of_few_images(folder, monkeypatch):
     monkeypatch.setattr(few_images, 'TASKS', [('drawn', 'faces', 20, ('from the pair',))])
     monkeypatch.setattr(few_images, 'N_JUDGES', 25)
     notebook = few_images.common.notebook_definitions()
-    contest = few_images.Study(notebook, torch.zeros(30, 3, 64, 64, dtype=torch.uint8), None, None,
+    contest = few_images.Study(notebook, torch.zeros(30, 3, 64, 64, dtype=torch.uint8),
                                seconds=0.2, n_judges=25)
     monkeypatch.setattr(helpers.Run, 'N_JUDGED', 30)
     rows = contest.run('drawn', 'faces', 20, 'from the pair', 0)

@@ -81,6 +81,7 @@ def test_mirrored_twins_count(drawings, monkeypatch):
 
 def test_without_held_out_faces_it_says_so(liar, drawings, capsys):
     found = memorisation(liar, drawings[0], drawings[0][:0])
+    plt.close('all')
     plot_recovery(found)
     assert str(found).startswith('No face was held out') and not found.caught
     assert capsys.readouterr().out == '' and plt.get_fignums() == []
@@ -124,7 +125,7 @@ def test_shipped_generators_were_judged(folder):
     rows = [row for row in rows_of_study() if row['generator'] == folder.name]
     assert {row['weights'] for row in rows} == {config['sha256'][:16]}
     assert [row['seed'] for row in rows] == ['0', '1', '2']
-    words = command.in_words(rows)
+    words = command.as_sentence(rows)
     assert config['figures']['memorisation'] == words
     assert words in (folder / 'README.md').read_text(encoding='utf-8')
 

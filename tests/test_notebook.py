@@ -136,7 +136,7 @@ def faults_of_size(text, code):
         faults.append(f'has {n_bytes:,} bytes')
     lengths = [sum(bool(line.strip()) for line in source_of(cell).splitlines()) for cell in code]
     median, largest = statistics.median(lengths), max(lengths)
-    if median > 7 or largest > 66:
+    if median > 7 or largest > 60:
         faults.append(f'has cells of {median} lines (median) and {largest} (largest)')
     return faults
 
