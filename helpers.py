@@ -127,7 +127,6 @@ SWITCHES = 'flip', 'd_batch_norm', 'lr_decay', 'sync_batch_norm', 'live_view', '
 RANGES = {             # name: (lowest, below, in words)
     'lr': (sys.float_info.min, math.inf, 'a number above 0'),
     'penalty': (0, math.inf, 'a number, 0 or more'),
-    'epoch_size': (0, math.inf, 'a whole number, 0 or more'),
     'hold_out': (0, math.nextafter(0.5, 1), 'a share from 0 to 0.5'),
     **dict.fromkeys(('beta1', 'beta2', 'ema_decay', 'rescue'),
                     (0, 1, 'a number from 0 to just below 1')),
@@ -154,6 +153,8 @@ def configure(parameters, preset, scope):
     for name, value in config.items():
         if name in WHOLE:
             check_whole(**{name: value})
+        elif name == 'epoch_size' and value != 0:
+            check_whole(epoch_size=value)
         elif name in SWITCHES:
             check_choice((True, False), **{name: value})
         elif name in RANGES:

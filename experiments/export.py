@@ -31,8 +31,9 @@ from machinery.batches import ImageDataset
 CLOSE = 2 * 2 / 255          # how far pixels in [-1, 1] may be apart: two of 255 shades
 # Of a run's parameters, those that say nothing of the networks.
 LEFT_OUT = ('data_dir', 'print_every', 'distance_every', 'live_view', 'resume', 'rescue')
-ON_THE_CARD = ('d_conv_dim', 'g_conv_dim', 'batch_size', 'lr', 'beta1', 'beta2', 'objective',
-               'penalty', 'flip', 'balance', 'ema_decay', 'lr_decay')
+ON_THE_CARD = ('d_conv_dim', 'g_conv_dim', 'batch_size', 'epoch_size', 'lr', 'beta1', 'beta2',
+               'objective', 'penalty', 'penalty_every', 'flip', 'augmentation', 'balance',
+               'ema_decay', 'lr_decay')
 
 CELEBA = dict(
     id='flwrlabs/celeba', words='CelebA',
@@ -198,8 +199,9 @@ def figures_of_run(run, best):
     if best['epoch'] not in measured:
         return {}
     share = best['config'].get('hold_out', 0)
+    were_held_out = best['config'].get('n_held_out', share) > 0      # older runs know the share
     kind = (f'held out (a share of {share} of the images, which the training did not see)'
-            if share else 'of the training, so that repeating them is rewarded')
+            if were_held_out else 'of the training, so that repeating them is rewarded')
     protocol = (f'{helpers.Run.N_JUDGED:,} generated faces (eval mode), during the training, '
                 f'against real faces {kind}')
     return dict(protocol=protocol, values={'Fréchet face distance': measured[best['epoch']]},
@@ -226,10 +228,24 @@ def describe(best, figures, made_by=''):
               if name in config and name not in LEFT_OUT}
     return dict(model_type='dcgan', generator=generator, discriminator=discriminator,
                 z_size=generator['z_size'], data=config.get('data', ''),
-                images=config.get('images', ''), recipe=recipe, images_seen=best['images_seen'],
+                images=config.get('images', ''), went_on_from=pair_before(config),
+                recipe=recipe, images_seen=best['images_seen'],
                 epoch=best['epoch'], seed=config.get('seed'), made_by=made_by,
                 exported_with=dict(torch=torch.__version__, safetensors=safetensors.__version__),
                 figures=figures)
+
+
+def pair_before(config):
+    """Return what is known of the pair that a run went on from: a dict, empty where none was."""
+    start = config.get('start')
+    if not start:
+        return {}
+    known = dict(name=Path(start).name, sha256=config.get('pair', ''), data='')
+    with contextlib.suppress(OSError, ValueError):       # it was moved, or is damaged
+        pair = helpers.load_pair(start)['config']
+        if pair['sha256'] == known['sha256']:
+            known['data'] = pair.get('data', '')
+    return known
 
 
 def data_of(words):
@@ -239,6 +255,20 @@ def data_of(words):
         if name in words.lower():
             return data
     return OWN
+
+
+def all_data_of(config):
+    """Return what is known of the data of a run and of the pair before it, as of one.
+
+    The pair's images bind as well: its licence holds, unless they were drawn.
+    """
+    data = data_of(config['data'])
+    before = config.get('went_on_from')
+    earlier = data_of(before['data']) if before else data
+    if earlier in (data, DRAWN):
+        return data
+    return data | dict(license=earlier['license'], terms=f'{data["terms"]} {earlier["terms"]}',
+                       bias=f'{data["bias"]} {earlier["bias"]}')
 
 
 def code_for(config):
@@ -271,13 +301,17 @@ def tested_code(config, folder, notebook, G):
 
 def card(name, config, code, onnx):
     """Return the card of a folder as text."""
-    data, figures, size = data_of(config['data']), config['figures'], config['img_size']
+    data, figures, size = all_data_of(config), config['figures'], config['img_size']
     recipe = {name: tuple(value) if isinstance(value, list) else value      # as it was before json
               for name, value in config['recipe'].items()}
     rows = {'data': f'{data["words"]}: {config["data"] or "not named"}',
             'images seen': f'{config["images_seen"]:,} (best epoch: {config["epoch"]} of '
                            f'{recipe.get("n_epochs", "?")}), seed {config["seed"]}',
             'recipe': ', '.join(f'{name} {recipe[name]}' for name in ON_THE_CARD if name in recipe)}
+    before = config.get('went_on_from')
+    if before:
+        learnt = before['data'] or 'unknown images'
+        rows['went on from'] = f'{before["name"]}, which learnt {learnt}'
     if config['made_by']:
         rows['made by'] = config['made_by']
     results = ''

@@ -7,10 +7,13 @@
 
 100, 300 and 1,000 faces are learnt at 64x64 in five ways: from scratch or from the pair of networks
 that comes with the project, with and without augmentation, and with the first two layers of D
-frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are of the held-out tenth of FOLDER, which
-the pair has never seen; 800 others of it are the judges. Each run has the same seconds: processor
-time of one thread in the passes over the images. Beside these stand two moves to another domain:
-from the pair to drawn faces, and from a pair that learnt drawn faces to photographs.
+frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are among those that were held out when the
+pair was trained, so FOLDER must hold the images of its training; 800 others of them are the judges.
+Each run has the same seconds: processor time of one thread in the passes over the images.
+
+Such faces are of the kind that the pair knows. So there are moves to other kinds too: to the same
+faces cut closer, as other photographers would, to drawn faces, and from a pair that learnt drawn
+faces to photographs. Rows of 'the pair as it is' say where each of these begins.
 
 few_images.csv has a row for each run and moment, few_images_summary.csv the spread over the seeds.
 --keep PLACE keeps the generators, and the pair that learnt drawn faces. Of those kept there,
@@ -28,14 +31,16 @@ matplotlib.use('agg')
 import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2.functional import resize
 
 import helpers
 from experiments import common, memorisation, study
+from experiments.export import images_of_run
 from experiments.race import Portions
 from experiments.study_settings import BASE
 from machinery.pretrained import PRETRAINED, save_pair
 
-SIZE, CONV_DIM = 64, 32                       # those of the pair
+SIZE, CONV_DIM, Z_SIZE = 64, 32, 100          # those of the pair
 COLOUR_AND_PLACE = ('colour', 'translation', 'cutout')
 SCRATCH = dict(lr=8e-4, ema_decay=0.999, start=False, augmentation=(), n_frozen=0)
 PAIR = dict(lr=2e-4, ema_decay=0.995, start=True, augmentation=(), n_frozen=0)
@@ -46,11 +51,14 @@ WAYS = {
     'from the pair, augmented': PAIR | dict(augmentation=COLOUR_AND_PLACE),
     'from the pair, augmented, D frozen': PAIR | dict(augmentation=COLOUR_AND_PLACE, n_frozen=2),
 }
+LONGER = 'from the pair', 'from the pair, augmented'      # ways that were also given 120 seconds
 AUGMENTED = 'from scratch, augmented', 'from the pair, augmented'
 # (images, pair, how many images, ways)
 TASKS = [('faces', 'faces', n, tuple(WAYS)) for n in (100, 300, 1_000)]
+TASKS += [('closer', 'faces', n, ('from scratch', *LONGER)) for n in (100, 300, 1_000)]
 TASKS += [('drawn', 'faces', 300, AUGMENTED), ('faces', 'drawn', 300, AUGMENTED)]
-DATA = {'faces': 'CelebA, the held-out tenth of 18,000', 'drawn': 'drawn by code'}
+AS_IT_IS = 'the pair as it is'
+CLOSER = slice(10, 54)                        # rows and columns of a face that is cut closer
 N_JUDGES = 800
 BATCH = 16
 PASSES, SECONDS = 4, 30                       # distances are measured after every second pass
@@ -60,8 +68,8 @@ COLUMNS = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'images_seen'
            'command')
 KEY = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'device')
 LEARNT = ('images', 'pair', 'n_images', 'way', 'seed', 'run_seconds', 'n', 'median_training',
-          'median_held_out', 'gap', 'p_value', 'caught', 'n_generated', 'near_training',
-          'near_held_out', 'data', 'seconds', 'device', 'torch', 'command')
+          'median_held_out', 'gap', 'p_value', 'caught', 'n_generated', 'twins', 'data',
+          'seconds', 'device', 'torch', 'command')
 N_LEARNT = 100                                # faces of each kind that a generator gives back
 SUMMARY = ('images', 'pair', 'n_images', 'way', 'seconds', 'ffd', 'lowest', 'highest', 'seeds',
            'device', 'torch', 'command')
@@ -89,28 +97,37 @@ class ForSeconds:
 class Study:
     """The images, and the runs on them.
 
-    unseen  uint8 (n, 3, s, s), faces that the pair has not seen
-    keep    a folder for the generators that were made; None: they are not kept
-    pairs   {what it learnt: the folder of a pair}; that of drawn faces is added when it is made
+    unseen    uint8 (n, 3, s, s), faces that the pair has not seen
+    data      what they are, in words
+    keep      a folder for the generators that were made; None: they are not kept
+    seconds   how long a run trains
+    n_judges  how many images are left to judge by
     """
 
-    def __init__(self, notebook, unseen, keep=None, seconds=SECONDS, n_judges=N_JUDGES):
+    def __init__(self, notebook, unseen, data, keep=None, seconds=SECONDS, n_judges=N_JUDGES):
         self.notebook = notebook
         order = torch.randperm(len(unseen), generator=torch.Generator().manual_seed(0))
         self.faces = unseen[order]
-        self.pairs = {'faces': str(PRETRAINED)}
+        self.data = {'faces': data, 'closer': f'{data}, cut closer', 'drawn': 'drawn by code'}
+        self.pairs = {'faces': str(PRETRAINED)}      # what it learnt: the folder of a pair
         self.keep = keep
         self.seconds = seconds
         self.n_judges = n_judges
 
     def images(self, kind, n, seed):
-        """Return (n images to learn from, others to judge by)."""
+        """Return (n images to learn from, others to judge by).
+
+        Raises ValueError where there are fewer.
+        """
         if kind == 'drawn':
             images = helpers.drawn_faces(n + self.n_judges, SIZE, seed)
             return images[:n], images[n:]
-        ours = self.faces[self.n_judges:]
+        faces = cut_closer(self.faces) if kind == 'closer' else self.faces
+        judges, ours = faces[:self.n_judges], faces[self.n_judges:]
+        if len(ours) < n:
+            raise ValueError(f'found {len(ours)} faces to learn from, expected {n}')
         order = torch.randperm(len(ours), generator=torch.Generator().manual_seed(seed))
-        return ours[order[:n]], self.faces[:self.n_judges]
+        return ours[order[:n]], judges
 
     def run(self, kind, pair, n, way, seed):
         """Train in one way, and measure at two moments: rows for the csv."""
@@ -124,17 +141,33 @@ class Study:
             weights = common.in_half_precision(saved['G_average'])
             torch.save(weights, self.kept(kind, pair, n, way, seed))
         chosen = WAYS[way]
-        row = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
-                   n_judged=helpers.Run.N_JUDGED, n_judges=len(judges), lr=chosen['lr'],
-                   ema_decay=chosen['ema_decay'], augmentation='+'.join(chosen['augmentation']),
-                   n_frozen=chosen['n_frozen'], data=DATA[kind],
-                   **common.provenance(self.command(n, seed)))
+        row = self.row(kind, pair, n, way, seed) | dict(
+            lr=chosen['lr'], ema_decay=chosen['ema_decay'], n_frozen=chosen['n_frozen'],
+            augmentation='+'.join(chosen['augmentation']))
         rows = []
         for epoch, ffd, _ in history['distances']:
             seen = BATCH * sum(history['per_epoch'][:int(epoch)])
             rows.append(row | dict(seconds=f'{self.seconds * epoch / PASSES:g}',
                                    images_seen=int(seen), ffd=f'{ffd:.4f}'))
         return rows
+
+    def row(self, kind, pair, n, way, seed):
+        """Return what all rows of a run have in common."""
+        return dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
+                    n_judged=helpers.Run.N_JUDGED, n_judges=self.n_judges, data=self.data[kind],
+                    **common.provenance(self.command(n, seed)))
+
+    def measure_pair(self, kind, pair, seed):
+        """Return the row of a pair that was not trained on: where its runs begin."""
+        saved = helpers.load_pair(self.pairs[pair])
+        G = helpers.rebuild(self.notebook.Generator, saved, saved['G_average'])
+        images, judges = self.images(kind, 100, seed)
+        distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED, held_out=judges)
+        random_numbers = torch.Generator().manual_seed(seed)
+        z = torch.randn(helpers.Run.N_JUDGED, G.z_size, generator=random_numbers)
+        ffd = distance(self.notebook.generate(G, z))
+        return self.row(kind, pair, 0, AS_IT_IS, seed) | dict(
+            seconds='0', images_seen=0, ffd=f'{ffd:.4f}')
 
     def command(self, n, seed):
         """Return the command that makes the runs with n images and a seed."""
@@ -149,7 +182,7 @@ class Study:
 
     def judge_memory(self, kind, pair, n, way, seed):
         """Has the kept generator of a run learnt its images by heart? A row for the csv."""
-        G = self.notebook.Generator(100, CONV_DIM, SIZE)
+        G = self.notebook.Generator(Z_SIZE, CONV_DIM, SIZE)
         weights = torch.load(self.kept(kind, pair, n, way, seed), weights_only=True)
         G.load_state_dict(weights)
         images, judges = self.images(kind, n, seed)
@@ -157,7 +190,7 @@ class Study:
         line = common.command('few_images', '--folder', 'FOLDER', '--keep', 'PLACE',
                               '--memorisation', '--seconds', f'{self.seconds:g}')
         return found | dict(images=kind, pair=pair, n_images=n, way=way,
-                            run_seconds=f'{self.seconds:g}', data=DATA[kind],
+                            run_seconds=f'{self.seconds:g}', data=self.data[kind],
                             **common.provenance(line))
 
     def train(self, faces, way, pair, seed, distance):
@@ -182,6 +215,12 @@ class Study:
         return saved
 
 
+def cut_closer(images):
+    """Return the middles of images, uint8 (n, 3, s, s), as large as the whole."""
+    middles = images[:, :, CLOSER, CLOSER]
+    return resize(middles, list(images.shape[2:]), antialias=True)
+
+
 def freeze(D, n_layers):
     """Keep the weights of the first convolutions of D, and of what follows each, as they are."""
     n_seen = 0
@@ -193,18 +232,21 @@ def freeze(D, n_layers):
 def learn_drawn(notebook, place):
     """Train a pair on drawn faces and keep it in a folder; return the folder."""
     folder = place / 'drawn-pair'
-    if folder.is_dir():
+    if (folder / 'model.safetensors').is_file():
         return folder
     faces = helpers.ImageDataset(helpers.drawn_faces(4_000, SIZE, seed=1_000))
     loader = DataLoader(faces, BATCH, shuffle=True, collate_fn=faces.collate)
     config = BASE | dict(conv_dim=CONV_DIM, img_size=SIZE, lr=8e-4, beta1=0.0)
+    n_epochs = DRAWN_IMAGES // len(faces)
     with common.silence(), common.scratch_folder():
         D, G = study.build(notebook, config, loader, seed=0)
-        notebook.train(D, G, DRAWN_IMAGES // len(faces), print_every=10 ** 9,
+        notebook.train(D, G, n_epochs, print_every=10 ** 9,
                        config=dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True,
                                    ema_decay=0.999))
         saved = helpers.load_checkpoint()
-    folder.mkdir()
+    if saved['epoch'] < n_epochs:
+        study.stop_after_interrupt()
+    folder.mkdir(exist_ok=True)
     about = dict(generator=G.arguments, discriminator=dict(conv_dim=CONV_DIM, img_size=SIZE,
                                                            batch_norm=True))
     save_pair(folder, about, saved)
@@ -230,30 +272,39 @@ def summarise(rows):
     return found
 
 
-def draw(folder, rows):
-    """Draw few-images.png: the distance against the number of faces, a line a way."""
-    end = max(float(row['seconds']) for row in rows)
-    rows = [row for row in rows if (row['images'], row['pair']) == ('faces', 'faces')
-            and float(row['seconds']) == end]
-    _, axes = plt.subplots(figsize=(6, 3.4), layout='constrained')
+def draw(folder, rows, seconds=SECONDS):
+    """Draw few-images.png: the distance after some seconds, and with 100 faces along the runs."""
+    rows = [row for row in rows if (row['images'], row['pair']) == ('faces', 'faces')]
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout='constrained')
     for number, way in enumerate(WAYS):
         mine = [row for row in rows if row['way'] == way]
-        points = [(int(row['n_images']), float(row['ffd'])) for row in mine]
-        if not points:
-            continue
-        axes.plot(*zip(*points, strict=True), 'o', color=f'C{number}', markersize=4, alpha=0.6)
-        middle = [(n, statistics.median(y for x, y in points if x == n))
-                  for n in sorted({n for n, _ in points})]
-        axes.plot(*zip(*middle, strict=True), color=f'C{number}', label=way)
-    axes.set(xscale='log', yscale='log', xlabel='faces to learn from',
+        by_faces = [(int(row['n_images']), float(row['ffd'])) for row in mine
+                    if float(row['seconds']) == seconds]
+        by_seconds = [(float(row['seconds']), float(row['ffd'])) for row in mine
+                      if int(row['n_images']) == 100 and way in LONGER]
+        plot_median(left, by_faces, f'C{number}', way)
+        plot_median(right, by_seconds, f'C{number}', way)
+    left.set(xscale='log', yscale='log', xlabel=f'faces to learn from, {seconds:g} seconds',
              ylabel='Fréchet face distance')
-    axes.xaxis.set_major_formatter('{x:,.0f}')
-    axes.yaxis.set_major_formatter('{x:g}')
-    axes.grid(alpha=0.2)
-    if axes.lines:
-        axes.legend(fontsize='small')
+    left.xaxis.set_major_formatter('{x:,.0f}')
+    left.yaxis.set_major_formatter('{x:g}')
+    right.set(xlabel='seconds, 100 faces')
+    for axes in (left, right):
+        axes.grid(alpha=0.2)
+        if axes.lines:
+            axes.legend(fontsize='small')
     plt.savefig(folder / 'few-images.png', dpi=80)
     plt.close()
+
+
+def plot_median(axes, points, colour, label):
+    """Plot points (x, y), and a line through the median of each x."""
+    if not points:
+        return
+    axes.plot(*zip(*points, strict=True), 'o', color=colour, markersize=4, alpha=0.6)
+    middle = [(x, statistics.median(y for other, y in points if other == x))
+              for x in sorted({x for x, _ in points})]
+    axes.plot(*zip(*middle, strict=True), color=colour, label=label)
 
 
 # ---------------------------------------------------------------------------------------- many runs
@@ -272,16 +323,22 @@ def chosen_runs(options):
 
 
 def train_all(table, contest, options, place):
-    """Make the runs that the table does not hold yet."""
+    """Make the runs that the table does not hold yet, and measure where they begin."""
     done = {table.key_of(row) for row in table.read()}
-    work = []
+    where = dict(device=helpers.device_name())
+    pairs, work = {}, []
     for kind, pair, n, way, seed in chosen_runs(options):
-        planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
-                       seconds=f'{options.seconds:g}', device=helpers.device_name())
-        if table.key_of(planned) not in done:
+        run = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
+                   seconds=f'{options.seconds:g}')
+        start = dict(images=kind, pair=pair, n_images=0, way=AS_IT_IS, seed=seed, seconds='0')
+        if table.key_of(start | where) not in done:
+            pairs[kind, pair, seed] = None               # a set that keeps its order
+        if table.key_of(run | where) not in done:
             work.append((kind, pair, n, way, seed))
-    if any(pair == 'drawn' for _, pair, *_ in work):
+    if any(pair == 'drawn' for _, pair, *_ in [*pairs, *work]):
         contest.pairs['drawn'] = str(learn_drawn(contest.notebook, place))
+    for start in pairs:
+        table.merge([contest.measure_pair(*start)])
     for number, item in enumerate(work, 1):
         rows = contest.run(*item)
         table.merge(rows)
@@ -292,8 +349,10 @@ def train_all(table, contest, options, place):
 def measure(table, options):
     """Do what the command asks for, in the current folder."""
     notebook = common.notebook_definitions()
-    unseen = notebook.get_dataloader(1, SIZE, options.folder, hold_out=0.1).dataset.held_out
-    contest = Study(notebook, unseen, options.keep, options.seconds)
+    config = helpers.load_pair(PRETRAINED)['config']
+    dataset = images_of_run(options.folder, config['recipe'] | dict(images=config['images']))
+    data = f'held out from {config["data"]}'
+    contest = Study(notebook, dataset.held_out, data, options.keep, options.seconds)
     if options.memorisation:
         learnt = common.Table(options.into / 'few_images_memorisation.csv', LEARNT, LEARNT[:6])
         judge_all(learnt, contest, options)

@@ -1,13 +1,15 @@
 """Measure where the time of a training step on a CPU goes, and what would change it.
 
     python -m experiments.step_time
+    python -m experiments.step_time --beside PYTHON    another version of torch, in turns
 
 The notebook's step in its fast form, at 32x32 and conv_dim 32, with the penalty every fourth time,
-on one thread, in batches of 8, 16 and 128. step_time.csv has three kinds of rows:
+on one thread, in batches of 8, 16 and 128. step_time.csv has four kinds of rows:
 
 where    the share of each kind of operation, by torch's profiler
 kernels  how much of the step is inside oneDNN's own kernels, and which of its implementations serve
 what if  the speed of a variant against the step as it is, turn by turn, in processor time
+torch    the speed with the torch of another Python against this one's, turn by turn
 """
 import collections
 import copy
@@ -159,30 +161,68 @@ def what_if_rows(batch):
             torch.set_flush_denormal(name == 'denormal numbers flushed')
             seen[name].append(milliseconds(steps, n))
     torch.set_flush_denormal(False)
+    return [row | dict(kind='what if') for row in turns_as_rows(batch, seen)]
+
+
+def turns_as_rows(batch, seen):
+    """Return a row for each contender: how many times as fast as the first it is.
+
+    seen  {name: milliseconds of a step, a number a turn}
+    """
+    first, *_ = seen.values()
     rows = []
     for name, values in seen.items():
-        ratios = [plain / value for plain, value in zip(seen['as it is'], values, strict=True)]
-        rows.append(dict(kind='what if', batch=batch, name=name,
-                         ms_a_step=f'{statistics.median(values):.2f}',
+        ratios = [plain / value for plain, value in zip(first, values, strict=True)]
+        rows.append(dict(batch=batch, name=name, ms_a_step=f'{statistics.median(values):.2f}',
                          ratio=f'{statistics.median(ratios):.3f}', lowest=f'{min(ratios):.3f}',
                          highest=f'{max(ratios):.3f}'))
     return rows
+
+
+def version_rows(batch, other):
+    """Return rows on this Python's torch and that of another Python, measured in turns."""
+    seen = collections.defaultdict(list)
+    for _ in range(REPEATS):
+        for python in (sys.executable, other):
+            child = subprocess.run([python, '-m', 'experiments.step_time', '--time', str(batch)],
+                                   capture_output=True, text=True, check=True, cwd=common.PROJECT,
+                                   env=dict(os.environ, OMP_NUM_THREADS='1'))
+            version, value = child.stdout.split()[-2:]
+            seen[f'torch {version}'].append(float(value))
+    return [row | dict(kind='torch') for row in turns_as_rows(batch, seen)]
+
+
+def print_time(batch):
+    """Print the version of torch and the milliseconds of a step."""
+    torch.set_num_threads(1)
+    steps, n = Steps(batch), number_of_steps(batch)
+    print(torch.__version__, statistics.median(milliseconds(steps, n) for _ in range(3)))
 
 
 def main(arguments=None):
     parser = common.command_parser(__doc__)
     parser.add_argument('--batches', type=int, nargs='+', default=BATCHES)
     parser.add_argument('--verbose', type=int, metavar='BATCH', help="only oneDNN's own report")
+    parser.add_argument('--time', type=int, metavar='BATCH', help='only the time of a step')
+    parser.add_argument('--beside', metavar='PYTHON', help='with another version of torch')
     options = parser.parse_args(arguments)
     if options.verbose:
         print_kernels(options.verbose)
         return
+    if options.time:
+        print_time(options.time)
+        return
     torch.set_num_threads(1)
     table = common.Table(options.into / 'step_time.csv', COLUMNS, KEY)
     for batch in options.batches:
-        rows = where_rows(batch) + kernel_rows(batch) + what_if_rows(batch)
+        if options.beside:
+            rows = version_rows(batch, options.beside)
+            line = common.command('step_time', '--beside', 'PYTHON')
+        else:
+            rows = where_rows(batch) + kernel_rows(batch) + what_if_rows(batch)
+            line = common.command('step_time')
         said = dict(repeats=REPEATS, seeds='0', images_seen=number_of_steps(batch) * batch)
-        table.merge([row | said | common.provenance(common.command('step_time')) for row in rows])
+        table.merge([row | said | common.provenance(line) for row in rows])
         for row in rows:
             print(batch, row['kind'], row['name'], row.get('ms_a_step'), row.get('share', ''),
                   row.get('ratio', ''), sep=' | ', flush=True)

@@ -10,7 +10,7 @@ import statistics
 
 from experiments import common
 from experiments.common import ASSETS
-from experiments.few_images import WAYS
+from experiments.few_images import LONGER, WAYS
 
 CPU = 'CPU (x86_64), 2 threads'      # whose rows of the speed tables are shown
 
@@ -208,6 +208,38 @@ def few_images_table():
     return markdown(['way', *(f'{n:,} faces' for n in counts)], lines)
 
 
+def longer_runs_table():
+    """The distance along runs of 30 and of 120 seconds, with and without augmentation."""
+    moments = 15, 30, 60, 120
+    lines = [[way, f'{n:,}', *(few_cell('faces', 'faces', n, way, seconds) for seconds in moments)]
+             for n in (100, 1_000) for way in LONGER]
+    header = ['way', 'faces', *(f'{seconds} s' for seconds in moments)]
+    return markdown(header, lines)
+
+
+def learnt_table():
+    """How much nearer each way comes to its few faces than to faces held out, over the seeds."""
+    found = {}
+    for result in rows_of('few_images_memorisation'):
+        where = result['way'], result['run_seconds'], result['n_images']
+        found.setdefault(where, []).append(result)
+    rows = dict.fromkeys((way, seconds) for way, seconds, _ in found)
+    lines = []
+    for way, seconds in rows:
+        cells = [learnt_cell(found.get((way, seconds, n))) for n in ('100', '300', '1000')]
+        lines.append([way, f'{seconds} s', *cells])
+    return markdown(['way', 'run', '100 faces', '300 faces', '1,000 faces'], lines)
+
+
+def learnt_cell(results):
+    if not results:
+        return ''
+    gaps = [100 * float(result['gap']) for result in results]
+    n_caught = sum(result['caught'] == 'yes' for result in results)
+    return (f'{mean(gaps):.1f} % ({min(gaps):.1f}–{max(gaps):.1f}), '
+            f'{n_caught} of {len(results)} caught')
+
+
 def memorisation_table():
     """How near each generator comes to faces that it saw and to others, over the seeds."""
     found = {}
@@ -216,18 +248,16 @@ def memorisation_table():
     lines = []
     for (generator, judged), results in found.items():
         columns = {name: [float(result[name]) for result in results]
-                   for name in ('median_training', 'median_held_out', 'gap', 'p_value',
-                                'near_training', 'near_held_out')}
+                   for name in ('median_training', 'median_held_out', 'gap', 'p_value', 'twins')}
         n_caught = sum(result['caught'] == 'yes' for result in results)
         gaps = columns['gap']
         lines.append([generator, judged, f'{mean(columns["median_training"]):.1f}',
                       f'{mean(columns["median_held_out"]):.1f}',
                       f'{100 * mean(gaps):.1f} % ({100 * min(gaps):.1f}–{100 * max(gaps):.1f})',
                       f'{min(columns["p_value"]):.2g}–{max(columns["p_value"]):.2g}',
-                      percent(mean(columns['near_training'])),
-                      percent(mean(columns['near_held_out'])), f'{n_caught} of {len(results)}'])
+                      percent(mean(columns['twins'])), f'{n_caught} of {len(results)}'])
     header = ['generator', 'asked of', 'error', 'of held-out faces', 'gap (lowest–highest)', 'p',
-              'near those asked of', 'near held-out ones', 'caught']
+              'twins', 'caught']
     return markdown(header, lines)
 
 
@@ -266,6 +296,13 @@ def race_lengths_table(size='32'):
     for name, runs in found.items():
         lines.append([name, *[length_cell(runs.get(length)) for length in lengths]])
     return markdown(['images seen', *[f'{length:,}' for length in lengths]], lines)
+
+
+def search_table():
+    """What was tried before a recipe was chosen: the distance and the seconds of each."""
+    lines = [[result['recipe'], f'{float(result["ffd"]):.2f}', f'{float(result["seconds"]):.0f} s']
+             for result in rows_of('race_search')]
+    return markdown(['change of ours', 'distance', 'seconds'], lines)
 
 
 def length_cell(runs):
@@ -319,13 +356,19 @@ def all_tables():
         'bench, scaling': scaling_table(),
         'race, seconds': race_table(),
         'race, lengths': race_lengths_table(),
+        'race, seconds at 64x64': race_table('64'),
+        'race, lengths at 64x64': race_lengths_table('64'),
+        'race, search': search_table(),
         'step_time, where': step_time_table('where', 'share'),
         'step_time, what if': step_time_table('what if', 'ratio'),
+        'step_time, torch': step_time_table('torch', 'ratio'),
         'balance': balance_table(),
         'pictures, quality': quality_table(),
         'pictures, attributes': attributes_table(),
         'directions': directions_table(),
         'few_images': few_images_table(),
+        'few_images, longer': longer_runs_table(),
+        'few_images, learnt by heart': learnt_table(),
         'memorisation': memorisation_table(),
         'commands': commands_table()}
 

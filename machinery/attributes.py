@@ -69,11 +69,12 @@ def _find_list(folder):
     return here
 
 
-def balancing_sampler(dataset, balance):
+def balancing_sampler(dataset, balance, n_samples=None):
     """Make a sampler that draws all combinations of the attributes named in balance equally often.
 
-    dataset  an ImageDataset of CelebA's faces
-    balance  names of attributes, such as ('Male', 'Young'), or a single one
+    dataset    an ImageDataset of CelebA's faces
+    balance    names of attributes, such as ('Male', 'Young'), or a single one
+    n_samples  how many images it draws; None: as many as there are
     Raises ValueError for an unknown attribute, and whatever load_attributes raises.
     """
     names, labels = load_attributes(dataset)
@@ -86,4 +87,4 @@ def balancing_sampler(dataset, balance):
     print(f'Balanced over {", ".join(balance)}: '
           f'{len(sizes)} groups of {sizes.min():,} to {sizes.max():,} images')
     weights = (1 / sizes.double())[group]
-    return WeightedRandomSampler(weights, len(dataset))
+    return WeightedRandomSampler(weights, n_samples or len(dataset))

@@ -13,8 +13,16 @@ from PIL import Image, ImageOps
 from . import files
 from .console import check_whole, progress_bar
 
-ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
-FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP'     # whatever the name: some start other programs
+try:                                 # optional: it reads the photos of many phones
+    import pillow_heif
+    pillow_heif.register_heif_opener()
+except ImportError:
+    pillow_heif = None
+
+HEIF_ENDINGS = '.heic', '.heif'
+ENDINGS = '.jpg', '.jpeg', '.png', '.webp', *HEIF_ENDINGS
+# Whatever the name says: Pillow would hand some other formats to other programs.
+FORMATS = ['JPEG', 'PNG', 'WEBP', 'GIF', 'BMP'] + ['HEIF'] * bool(pillow_heif)
 CELEBA_SIZE = (178, 218)             # width and height of a CelebA original
 CELEBA_CROP = (35, 55, 143, 163)     # the box that the small set was cut to: 108 x 108
 IMAGES_LIMIT = 16 * 2 ** 30          # bytes; 90,000 images of 64x64 take 1.1 GB
@@ -67,8 +75,11 @@ def decode_image(path, size):
     """Decode one file to a uint8 array (size, size, 3): upright, its central square, on white.
 
     A CelebA original (178 x 218) gets the crop of the small set instead: its central 108 x 108.
-    Raises whatever Pillow raises for a file that is no image.
+    Raises whatever Pillow raises for a file that is no image, and ModuleNotFoundError for a HEIF
+    photo where pillow-heif is not installed.
     """
+    if pillow_heif is None and Path(path).suffix.lower() in HEIF_ENDINGS:
+        raise ModuleNotFoundError('pillow-heif')
     with Image.open(path, formats=FORMATS) as image:
         if image.size == CELEBA_SIZE:
             box = CELEBA_CROP
@@ -141,8 +152,9 @@ def _check_amount(folder, n_images, image_size):
 
 
 def _may_pass(fault):
-    """Say whether the machine was at fault (its memory, its disk, a right) and not the file."""
-    return isinstance(fault, MemoryError) or bool(getattr(fault, 'errno', None))
+    """Say whether the machine was at fault (its memory, disk, packages) and not the file."""
+    is_passing = isinstance(fault, (MemoryError, ModuleNotFoundError))
+    return is_passing or bool(getattr(fault, 'errno', None))
 
 
 def _decode_all(folder, paths, image_size):
@@ -185,6 +197,10 @@ def _name_faults(paths, faults):
         names.append('...')
     print(f'{len(faults):,} of {len(paths):,} files are unreadable and left out: '
           f'{", ".join(names)}')
+    n_heif = sum(isinstance(fault, ModuleNotFoundError) for fault in faults.values())
+    if n_heif:
+        print(f'{n_heif:,} of them are HEIF photos, as phones make them. To read them, run '
+              f'".venv/bin/pip install pillow-heif", or save them as JPEG.')
 
 
 def _places_of_caches(folder, listing, n_files, image_size):

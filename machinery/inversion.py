@@ -1,4 +1,4 @@
-"""From a picture to its noise: the noise whose generated face comes nearest."""
+"""From a picture to its noise, the noise whose generated face comes nearest: GAN inversion."""
 import copy
 import time
 
@@ -6,7 +6,7 @@ import torch
 from torch import optim
 
 from . import devices
-from .console import check_whole, progress_bar
+from .console import check_range, check_whole, progress_bar
 from .encoder import FaceEncoder, to_bytes
 
 N_CANDIDATES = 500   # random faces; the searches start from the noise of the nearest of them
@@ -22,7 +22,8 @@ def invert(G, images, n_starts=2, n_steps=400, seed=0, features=FEATURES):
     Of 500 random faces those that are nearest to the image are where the search starts. From there
     Adam moves the noise to smaller errors in the pixels. The best end goes on for as many steps,
     with the errors in the encoder's features as well. The noise may not become much longer than
-    normal random numbers are, for G has seen no other.
+    normal random numbers are, for G has seen no other. It is known as GAN inversion, by
+    optimisation of the latent code (Creswell and Bharath, 2018, arXiv:1802.05701).
 
     G         a generator with z_size, noise (B, z_size) to images in [-1, 1]; itself left alone
     images    (n, 3, s, s) as large as G's: uint8, or float in [-1, 1]
@@ -33,6 +34,7 @@ def invert(G, images, n_starts=2, n_steps=400, seed=0, features=FEATURES):
     Says in the end how many seconds an image took. Raises ValueError for what is no such images.
     """
     check_whole(n_starts=n_starts, n_steps=n_steps)
+    check_range(1, N_CANDIDATES + 1, f'{N_CANDIDATES} at most', n_starts=n_starts)
     images = to_bytes(images, at_least=1)
     device = devices.choose_device()
     G = frozen(G, device)

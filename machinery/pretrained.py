@@ -167,7 +167,9 @@ def start_from(folder, D, G):
                              f'parameters ask for another. Set them alike, or start to \'\'.')
     D.load_state_dict(pair['D'])
     G.load_state_dict(pair['G'])
-    print(f'Training goes on from {folder}')
+    data = pair['config'].get('data') or 'images that it does not name'
+    print(f'Training goes on from {folder}, which learnt {data}. Where yours are '
+          f'among these, those held out are not new to it.')
     return pair['config']['sha256']
 
 

@@ -55,6 +55,8 @@ class Run:
         if self.progress.epoch >= n_epochs:
             self.say(f'All {self.progress.epoch} epochs are done; to train further, '
                      f'raise n_epochs.')
+        if self.config['start'] and self.progress.epoch == 0 and self.distance:
+            self._measure_start()
         while self.progress.epoch < n_epochs:
             self.steps = []
             self.started = time.perf_counter()
@@ -115,7 +117,7 @@ class Run:
         is_due = progress.epoch % self.config['distance_every'] == 0
         try:
             if self.distance and (is_due or progress.epoch == self.n_epochs):
-                self._measure()
+                progress.epochs[-1].distance = self._measure()
         finally:                     # the epoch is trained, however its measuring ended
             self._keep_epoch()
 
@@ -132,8 +134,18 @@ class Run:
         # The others wait here, so that what they read next has been written.
         self.checkpoints.saved = broadcast(self.checkpoints.saved)
 
+    def _measure_start(self):
+        """Say how far the faces of a trained pair are before the training goes on from it."""
+        measured = self._measure()
+        if measured:
+            self._say_and_keep(f'Before this training, the pair in {self.config["start"]} comes to '
+                               f'FFD {measured[0]:.2f}.')
+
     def _measure(self):
-        """Ask for the distance of new images, made from the same noise in every epoch."""
+        """Return (distance of new images, seconds it took), or () where it has no value.
+
+        They are made from the same noise each time.
+        """
         started = time.perf_counter()
         z_size = self.progress.fixed_z.shape[1]
         z = torch.randn(self.N_JUDGED, z_size, generator=torch.Generator().manual_seed(0))
@@ -141,11 +153,11 @@ class Run:
             value = float(self.distance(self.generate(z)))
         except ValueError as error:          # of images that have none
             self._say_and_keep(f'  The distance of this epoch is left out: {error}.')
-            return
+            return ()
         if not math.isfinite(value):
             self._say_and_keep(f'  The distance of this epoch is {value}: it is left out.')
-            return
-        self.progress.epochs[-1].distance = [value, time.perf_counter() - started]
+            return ()
+        return value, time.perf_counter() - started
 
     def _say_and_keep(self, line):
         """Print a line, and keep it to be shown again when the run is resumed."""

@@ -19,6 +19,7 @@ from .drawn import drawn_faces
 from .images import ENDINGS, decode_folder, evenly, find_images
 
 FACES_DIR = 'processed_celeba_small/'
+NO_FOLDERS = 'svhn', 'drawn'         # what DCGAN_DATA may name instead of a folder
 FACES_OUTER = 32_600         # images in celeba/ of the small set, without the folder inside it
 CELEBA_DIRS = ('img_align_celeba', 'celeba/img_align_celeba',
                'data/celeba/img_align_celeba')       # the last one is where torchvision puts it
@@ -95,7 +96,7 @@ def _heed_environment(dataset, data_dir):
     is_default = dataset == 'faces' and Path(data_dir) == Path(FACES_DIR)
     if not word or not is_default:
         return dataset, data_dir
-    if word in ('svhn', 'drawn'):
+    if word in NO_FOLDERS:
         return word, None
     return 'faces', chosen
 
@@ -103,10 +104,11 @@ def _heed_environment(dataset, data_dir):
 def count_images(name, most):
     """Return how many images the folder of a name holds, or `most` where there are more.
 
-    Where the name is that of no folder, it is 0.
+    Where the name is that of no folder, it is 0, and for 'svhn' and 'drawn'.
     """
+    word = name.strip().lower()
     folder = _path_meant(name)
-    if not name.strip() or not folder.is_dir():
+    if not word or word in NO_FOLDERS or not folder.is_dir():
         return 0
     return sum(1 for _ in itertools.islice(find_images(folder), most))
 

@@ -42,6 +42,13 @@ def test_unreadable_images_do_not_shift_the_attributes(folder, unreadable, expec
         assert names == ['Male', 'Young'] and labels.int().tolist() == expected
 
 
+def test_balance_keeps_the_size_of_an_epoch(notebook, folder):
+    """Few images come again, balanced or not."""
+    with_attributes(folder, ROWS)
+    loader = notebook.get_dataloader(3, 32, 'faces', balance=('Male', 'Young'), epoch_size=30)
+    assert sum(len(images) for images, _ in loader) == 30
+
+
 def test_balance_with_unreadable_images(notebook, folder):
     """The only old man cannot be read: two groups are left, and each gets half of the draws."""
     with_attributes(folder, ROWS)

@@ -169,6 +169,33 @@ def test_licence_follows_the_data(notebook, folder, data, licence):
     assert 'model-index' not in head and 'metrics' not in head
 
 
+@pytest.mark.parametrize('sha256, licence, words', [
+    ('that of the pair', 'other', 'dcgan-64, which learnt 18,000 images of 64x64'),
+    ('another', 'unknown', 'dcgan-64, which learnt unknown images')])
+def test_licence_of_the_pair_before_holds(notebook, folder, sha256, licence, words):
+    """Who goes on from CelebA's faces with photos of their own is bound by CelebA's terms."""
+    start = str(ASSETS / 'dcgan-64')
+    if sha256 == 'that of the pair':
+        sha256 = helpers.load_pair(start)['config']['sha256']
+    before = export.pair_before(dict(start=start, pair=sha256))
+    config = dict(data='9 images, holiday/', went_on_from=before)
+    assert f'license: {licence}' in export.all_data_of(config)['license']
+    assert ('CelebA' in export.all_data_of(config)['terms']) == (licence == 'other')
+    train_run(notebook, data='9 images, holiday/')
+    best = helpers.load_checkpoint(best=True)
+    best['config'] |= dict(start=start, pair=sha256)
+    export.write_folder(folder / 'mine', best, {})
+    assert f'| went on from | {words}' in (folder / 'mine/README.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('n_held_out, words', [(0, 'of the training'), (22, 'held out (a share')])
+def test_card_says_by_which_faces_a_run_was_judged(notebook, folder, n_held_out, words):
+    """Of few images none are held out, whatever share was asked for."""
+    train_run(notebook, hold_out=0.1, n_held_out=n_held_out)
+    figures = export.figures_of_run('checkpoints_gan', helpers.load_checkpoint(best=True))
+    assert f'against real faces {words}' in figures['protocol']
+
+
 # ------------------------------------------------------------------------------ what goes wrong
 
 

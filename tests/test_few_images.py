@@ -1,9 +1,11 @@
 """Few images: the preset, the start from a trained pair, epochs that show images again."""
+import argparse
+
 import pytest
 import torch
 
 import helpers
-from experiments import few_images
+from experiments import common, few_images
 from machinery import pretrained
 from machinery.pretrained import NETWORKS, load_pair, save_pair
 from problem_unittests import tiny_training, write_images
@@ -26,6 +28,16 @@ def test_few_images_have_a_preset_of_their_own(folder, monkeypatch, capsys, n_im
     assert ('images are few' in line) == (expected == 10) and line.count('\n') == 1
     monkeypatch.setenv('DCGAN_PRESET', 'quick')              # who asks has the say
     assert helpers.choose_preset(PRESETS)['n_epochs'] == 8
+
+
+@pytest.mark.parametrize('word', ['drawn', ' SVHN'])
+def test_words_are_no_folders(folder, monkeypatch, word):
+    """DCGAN_DATA=drawn means the drawn faces, whatever lies in a folder of that name."""
+    monkeypatch.delenv('DCGAN_PRESET', raising=False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    write_images(folder / word.strip(), 2)
+    monkeypatch.setenv('DCGAN_DATA', word)
+    assert helpers.choose_preset(PRESETS) == PRESETS['quick']
 
 
 @pytest.mark.parametrize('data', ['', 'drawn', 'svhn', 'nowhere'])
@@ -56,17 +68,19 @@ def pair(notebook, folder):
                     D=notebook.Discriminator(4))
     (folder / 'my_pair').mkdir()
     save_pair(folder / 'my_pair', dict(generator=networks['G'].arguments,
-                                       discriminator=dict(conv_dim=4, img_size=32)),
+                                       discriminator=dict(conv_dim=4, img_size=32),
+                                       data='9 images, somewhere/'),
               {name: networks[name].state_dict() for name in NETWORKS})
     return 'my_pair'
 
 
-def test_training_goes_on_from_a_pair(notebook, pair):
+def test_training_goes_on_from_a_pair(notebook, pair, capsys):
     """D, G and the average are those of the pair when the first step comes."""
     D, G, names = tiny_training(vars(notebook))
     vars(notebook).update(names)
     saved = load_pair(pair)
     assert helpers.start_from(pair, D, G) == saved['config']['sha256']
+    assert 'which learnt 9 images, somewhere/. Where yours' in capsys.readouterr().out
     for name, network in (('D', D), ('G', G)):
         for key, value in network.state_dict().items():
             expect_close(f'{name}.{key}', value, saved[name][key], 0)
@@ -81,6 +95,20 @@ def test_training_goes_on_from_a_pair(notebook, pair):
     assert set(decays) == {0.9}                              # an average that is not young
     for key, value in averages[0].items():
         expect_close(f'G_average.{key}', value, saved['G_average'][key], 0)
+
+
+def test_distance_of_the_pair_is_said_before_training(notebook, pair, capsys):
+    """Who makes a good pair worse sees it; it is said again where the run goes on."""
+    D, G, names = tiny_training(vars(notebook))
+    vars(notebook).update(names)
+    helpers.start_from(pair, D, G)
+    distances = iter([7.25, 8.5, 9.5])
+    config = dict(start=pair, ema_decay=0.9, resume=True)
+    for n_epochs in (1, 2):
+        notebook.train(D, G, n_epochs, config=config, distance=lambda images: next(distances))
+        before, after = capsys.readouterr().out.split('Before this training, the pair in ')
+        assert after.startswith(f'{pair} comes to FFD 7.25.') and 'epoch    1' not in before
+    assert helpers.load_history()['distances'][:, 1].tolist() == [8.5, 9.5]
 
 
 def test_other_shapes_are_refused(notebook, pair):
@@ -130,16 +158,59 @@ def test_frozen_layers_stay(notebook):
 
 def test_study_of_few_images(folder, monkeypatch):
     """One run of a blink on real code, and the summary and the figure that follow from it."""
-    monkeypatch.setattr(few_images, 'TASKS', [('drawn', 'faces', 20, ('from the pair',))])
-    monkeypatch.setattr(few_images, 'N_JUDGES', 25)
     notebook = few_images.common.notebook_definitions()
-    contest = few_images.Study(notebook, torch.zeros(30, 3, 64, 64, dtype=torch.uint8),
+    contest = few_images.Study(notebook, torch.zeros(30, 3, 64, 64, dtype=torch.uint8), 'black',
                                seconds=0.2, n_judges=25)
     monkeypatch.setattr(helpers.Run, 'N_JUDGED', 30)
     rows = contest.run('drawn', 'faces', 20, 'from the pair', 0)
     assert [row['seconds'] for row in rows] == ['0.1', '0.2']
     assert 0 < rows[0]['images_seen'] < rows[1]['images_seen']
+    start = contest.measure_pair('drawn', 'faces', 0)
+    assert float(start['ffd']) > 1 and start['way'] == few_images.AS_IT_IS
     summary, _ = few_images.summarise(rows)
     assert summary['ffd'] == summary['lowest'] == f'{float(rows[0]["ffd"]):.2f}'
-    few_images.draw(folder, rows)
+    few_images.draw(folder, rows, seconds=0.2)
     assert (folder / 'few-images.png').is_file()
+
+
+def test_images_of_each_kind(notebook):
+    """As many as were asked for or none, never a judge; cut closer, the middle fills it all."""
+    faces = torch.arange(50, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 64, 64)
+    faces[:, :, :10] = faces[:, :, :, 54:] = 255
+    contest = few_images.Study(notebook, faces, 'numbers', n_judges=20)
+    for kind in ('faces', 'closer', 'drawn'):
+        images, judges = contest.images(kind, 30, seed=1)
+        assert len(images) == 30 and len(judges) == 20, kind
+        assert images.shape[1:] == judges.shape[1:] == (3, 64, 64), kind
+    images, judges = contest.images('closer', 30, seed=1)
+    numbers = torch.cat([images, judges])[:, 0].flatten(1)
+    assert (numbers == numbers[:, :1]).all()
+    assert sorted(numbers[:, 0].tolist()) == list(range(50))
+    with pytest.raises(ValueError, match='found 30 faces to learn from, expected 31'):
+        contest.images('faces', 31, seed=1)
+
+
+def test_kept_generators_are_judged_once(folder, monkeypatch):
+    """The command asks for what was kept of those runs, and of other lengths for nothing."""
+    notebook = few_images.common.notebook_definitions()
+    contest = few_images.Study(notebook, torch.zeros(130, 3, 64, 64, dtype=torch.uint8), 'black',
+                               folder, seconds=30, n_judges=20)
+    G = notebook.Generator(100, few_images.CONV_DIM, few_images.SIZE)
+    for seconds, seed in ((30, 0), (120, 1)):
+        contest.seconds = seconds
+        torch.save(G.half().state_dict(), contest.kept('faces', 'faces', 100, 'from scratch', seed))
+    contest.seconds = 30
+    judged = []
+
+    def judge(G, training, held_out, seed, n):
+        judged.append((len(training), len(held_out), seed, n))
+        return dict.fromkeys(few_images.LEARNT[6:14], 0) | dict(seed=seed, seconds=1)
+
+    monkeypatch.setattr(few_images.memorisation, 'judge', judge)
+    options = argparse.Namespace(counts=[100, 300], ways=['from scratch'], seeds=[0, 1], seconds=30)
+    table = common.Table(folder / 'learnt.csv', few_images.LEARNT, few_images.LEARNT[:6])
+    few_images.judge_all(table, contest, options)
+    few_images.judge_all(table, contest, options)
+    assert judged == [(100, 20, 0, few_images.N_LEARNT)]
+    row, = table.read()
+    assert (row['way'], row['n_images'], row['run_seconds']) == ('from scratch', '100', '30')

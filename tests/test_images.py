@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
+from machinery import images as room
 from machinery.images import decode_folder, decode_image, is_image
 from machinery.sources import load_dataset, load_images
 from tests.tools import write_images
@@ -48,9 +49,37 @@ def test_only_the_first_unreadable_files_are_named(folder, capsys):
     assert 'bad4.jpg (UnidentifiedImageError), ...\n' in printed and 'bad5.jpg' not in printed
 
 
+def test_phone_photos_that_cannot_be_read_are_told(folder, monkeypatch, capsys):
+    """What to install is said, and once it is there, no cache stands in the way."""
+    write_images(folder / 'faces', 2)
+    Image.new('RGB', (40, 40), RED).save(folder / 'faces/IMG_1.HEIC', 'PNG')     # for once
+    monkeypatch.setattr(room, 'pillow_heif', None)
+    images, _ = decode_folder('faces', 32)
+    printed = capsys.readouterr().out
+    assert '1 of 3 files are unreadable and left out: IMG_1.HEIC' in printed and len(images) == 2
+    assert '1 of them are HEIF photos' in printed and 'pip install pillow-heif' in printed
+    monkeypatch.setattr(room, 'pillow_heif', 'installed')
+    images, _ = decode_folder('faces', 32)
+    assert len(images) == 3 and 'HEIF' not in capsys.readouterr().out
+
+
+def test_phone_photo(folder):
+    """A real one, where the package is there: upright, its central square."""
+    pillow_heif = pytest.importorskip('pillow_heif')
+    pixels = np.zeros((60, 40, 3), np.uint8)
+    pixels[10:30] = RED                                  # the upper half of the central square
+    exif = Image.Exif()
+    exif[0x0112] = 8                                     # it lies on its left side
+    lying = Image.fromarray(np.rot90(pixels, -1).copy())
+    pillow_heif.from_pillow(lying).save('photo.heic', quality=-1, exif=exif.tobytes())
+    seen = decode_image('photo.heic', 32).astype(int)
+    assert abs(seen[:12] - RED).max() < 40 and seen[20:].max() < 40
+
+
 @pytest.mark.parametrize('name, expected', [
-    ('a.jpg', True), ('b/c.JPEG', True), ('d.webp', True), ('e.txt', False), ('f', False),
-    ('.g.png', False), ('.h/i.png', False), ('__MACOSX/j.png', False), ('._k.jpg', False)])
+    ('a.jpg', True), ('b/c.JPEG', True), ('d.webp', True), ('IMG_1.HEIC', True),
+    ('e.txt', False), ('f', False), ('.g.png', False), ('.h/i.png', False),
+    ('__MACOSX/j.png', False), ('._k.jpg', False)])
 def test_what_is_named_like_an_image(tmp_path, name, expected):
     """The name decides, hidden files and resource forks are none."""
     assert is_image((tmp_path / name).relative_to(tmp_path)) == expected

@@ -50,14 +50,14 @@ def judged(request, liar, drawings):
 def test_liar_is_caught(judged):
     own, _ = judged
     assert own.caught and own.gap > 0.2 and own.p_value < 1e-4
-    assert len(own.training) == len(own.held_out) == own.n_generated == N
+    assert len(own.training) == len(own.held_out) == N and own.n_generated == 500
     assert str(own).startswith('learnt by heart, in part')
 
 
 def test_nobody_is_caught_for_faces_that_he_did_not_see(judged):
     _, unseen = judged
     assert not unseen.caught and unseen.p_value > room.SURE and abs(unseen.gap) < 0.2
-    assert str(unseen).startswith('no sign of learning by heart')
+    assert str(unseen).startswith('too few faces to tell')         # 20 are
 
 
 def test_held_out_faces_that_are_better_known_are_no_sign(liar, drawings):
@@ -67,16 +67,19 @@ def test_held_out_faces_that_are_better_known_are_no_sign(liar, drawings):
     assert found.p_value < room.SURE and found.gap < 0 and not found.caught
 
 
-def test_mirrored_twins_count(drawings, monkeypatch):
-    """Faces that are the training faces, mirrored, are near all of them."""
-    own, _, held_out = (faces.clone() for faces in drawings)
-    for faces in (own, held_out):
+def test_copies_are_twins(drawings, monkeypatch):
+    """Faces that are training faces, mirrored, whichever of them: all are found."""
+    own, unseen, held_out = (faces.clone() for faces in drawings)
+    for faces in (own, unseen, held_out):
         faces[:, :, :, :16] = 0                          # or a mirrored drawing is much the same
+    training = torch.cat([unseen, own])
     monkeypatch.setattr(room, 'generated_by', lambda G, z: own[:len(z)].flip(3))
     monkeypatch.setattr(room, 'invert', lambda G, images, **_: torch.zeros(len(images), 10))
     monkeypatch.setattr(room, 'shades_apart', lambda one, other: torch.rand(2 * N))
-    found = memorisation(None, own, held_out)
-    assert found.near_training > 0.9 > found.near_held_out
+    found = memorisation(None, training, held_out, N, n_generated=N)
+    assert found.twins == 1 and found.n_generated == N
+    monkeypatch.setattr(room, 'generated_by', lambda G, z: held_out[:len(z)])
+    assert memorisation(None, training, held_out, N, n_generated=N).twins <= 2 * room.RARE
 
 
 def test_without_held_out_faces_it_says_so(liar, drawings, capsys):
@@ -87,10 +90,18 @@ def test_without_held_out_faces_it_says_so(liar, drawings, capsys):
     assert capsys.readouterr().out == '' and plt.get_fignums() == []
 
 
-def test_no_more_faces_than_there_are(liar, drawings):
-    """Six held out, as with few images: it still says what it can."""
-    found = memorisation(liar, drawings[0], drawings[2][:6])
-    assert len(found.training) == len(found.held_out) == 6 and '6 held-out' in str(found)
+def test_few_held_out_faces_are_too_few_to_tell(liar, drawings):
+    """As many of each kind as there are; and no all-clear that so few cannot give."""
+    found = memorisation(liar, drawings[1], drawings[2][:6])
+    assert (len(found.training), len(found.held_out)) == (N, 6)
+    assert str(found).startswith('too few faces to tell, 6 and not 50 of each kind')
+    many = Memorisation(torch.ones(room.FEWEST), torch.ones(room.FEWEST))
+    assert many.verdict == 'no sign of learning by heart'
+
+
+def test_held_out_faces_of_another_size_are_refused(liar, drawings):
+    with pytest.raises(ValueError, match='held_out: found images'):
+        memorisation(liar, drawings[0], drawings[2][:, :, ::2, ::2])
 
 
 def test_histogram_shows_both():
@@ -108,6 +119,20 @@ def test_histogram_shows_both():
 def rows_of_study():
     _, rows = common.read_csv(ASSETS / 'memorisation.csv')
     return rows
+
+
+def test_liars_are_trained_and_judged(tmp_path, monkeypatch):
+    """The command's own code, on drawn faces and for a blink: two rows a seed."""
+    monkeypatch.setattr(command, 'N_LEARNT', 20)
+    monkeypatch.setattr(command, 'TIMES_SEEN', 20)
+    monkeypatch.setattr(command, 'SEEDS', (0,))
+    whence = dict(command='a command', device='-', torch='-')
+    monkeypatch.setattr(command.helpers, 'decode_folder', lambda *_: (drawn_faces(60, 32), []))
+    command.judge_liars(tmp_path, tmp_path, whence)
+    own, unseen = command.tables(tmp_path)[1].read()
+    assert (own['judged'], unseen['judged']) == (command.OWN, command.UNSEEN)
+    assert own['generator'] == 'overtrained on 20 faces' and own['n'] == '20'
+    assert own['median_held_out'] == unseen['median_held_out'] != own['median_training']
 
 
 def test_study_caught_the_liars_and_no_one_else():

@@ -91,6 +91,8 @@ def test_wrong_size_by_hand_is_refused_at_once(monkeypatch):
     (dict(beta2=-0.1), 'a number from 0 to just below 1'),
     (dict(batch_size=0), 'a whole number, 1 or more'),
     (dict(z_size=2.5), 'a whole number, 1 or more'),
+    (dict(epoch_size=12.5), 'a whole number, 1 or more'),
+    (dict(epoch_size=-1), 'a whole number, 1 or more'),
     (dict(penalty_every=0), 'a whole number, 1 or more'),
     (dict(distance_every=0), 'a whole number, 1 or more'),
     (dict(hold_out='0.1'), 'a share from 0 to 0.5'),
