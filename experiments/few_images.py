@@ -36,8 +36,8 @@ from torchvision.transforms.v2.functional import resize
 import helpers
 from experiments import common, memorisation, study
 from experiments.export import images_of_run
-from experiments.race import Portions
 from experiments.study_settings import BASE
+from experiments.timed_runs import Portions
 from machinery.pretrained import PRETRAINED, save_pair
 
 SIZE, CONV_DIM, Z_SIZE = 64, 32, 100          # those of the pair
@@ -272,27 +272,25 @@ def summarise(rows):
     return found
 
 
-def draw(folder, rows, seconds=SECONDS):
-    """Draw few-images.png: the distance after some seconds, and with 100 faces along the runs."""
-    rows = [row for row in rows if (row['images'], row['pair']) == ('faces', 'faces')]
-    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout='constrained')
-    for number, way in enumerate(WAYS):
-        mine = [row for row in rows if row['way'] == way]
-        by_faces = [(int(row['n_images']), float(row['ffd'])) for row in mine
-                    if float(row['seconds']) == seconds]
-        by_seconds = [(float(row['seconds']), float(row['ffd'])) for row in mine
-                      if int(row['n_images']) == 100 and way in LONGER]
-        plot_median(left, by_faces, f'C{number}', way)
-        plot_median(right, by_seconds, f'C{number}', way)
-    left.set(xscale='log', yscale='log', xlabel=f'faces to learn from, {seconds:g} seconds',
-             ylabel='Fréchet face distance')
-    left.xaxis.set_major_formatter('{x:,.0f}')
-    left.yaxis.set_major_formatter('{x:g}')
-    right.set(xlabel='seconds, 100 faces')
-    for axes in (left, right):
+def draw(folder, rows, n_images=100):
+    """Draw few-images.png: the distance along the runs with so many faces, of two kinds."""
+    _, panels = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout='constrained')
+    for axes, kind, title in zip(panels, ('faces', 'closer'),
+                                 ('faces of the kind that the pair knows', 'faces cut closer'),
+                                 strict=True):
+        rows_here = [row for row in rows if (row['images'], row['pair']) == (kind, 'faces')]
+        start = [(0, float(row['ffd'])) for row in rows_here if row['way'] == AS_IT_IS]
+        for number, way in enumerate(WAYS):
+            points = [(float(row['seconds']), float(row['ffd'])) for row in rows_here
+                      if row['way'] == way and int(row['n_images']) == n_images]
+            if points and WAYS[way]['start']:
+                points = start + points
+            plot_median(axes, points, f'C{number}', way)
+        axes.set(yscale='log', xlabel='seconds', title=f'{n_images} {title}')
+        axes.yaxis.set_major_formatter('{x:g}')
         axes.grid(alpha=0.2)
-        if axes.lines:
-            axes.legend(fontsize='small')
+    panels[0].set_ylabel('Fréchet face distance')
+    panels[0].legend(fontsize='small')
     plt.savefig(folder / 'few-images.png', dpi=80)
     plt.close()
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import helpers
-from experiments import common, race
+from experiments import common, timed_runs
 from experiments.export import images_of_run, rewrite_card
 from experiments.study_settings import BASE, in_words
 from machinery import inversion
@@ -114,10 +114,11 @@ def judge_folder(folder, faces, into, whence):
 def train_liar(images, seed):
     """Train a generator on few images for much too long, as the notebook trains; return it."""
     faces = helpers.ImageDataset(images)
-    portions = race.Portions(len(faces), len(faces) * TIMES_SEEN // race.PASSES)
+    n_a_pass = len(faces) * TIMES_SEEN // timed_runs.PASSES
+    portions = timed_runs.Portions(len(faces), n_a_pass)
     loader = DataLoader(faces, LIAR['batch_size'], sampler=portions, collate_fn=faces.collate)
     with common.silence(), common.scratch_folder():
-        G, _, _ = race.train(common.notebook_definitions(), BASE | LIAR, loader, seed)
+        G, _, _ = timed_runs.train(common.notebook_definitions(), BASE | LIAR, loader, seed)
     return G
 
 

@@ -67,7 +67,8 @@ def build(notebook, config, loader, seed):
     """Build networks and optimizers as the notebook does, for its train; return (D, G)."""
     torch.manual_seed(seed)
     device = helpers.choose_device()
-    D, G = notebook.build_network(config['conv_dim'], config['conv_dim'], config['z_size'],
+    d_conv_dim = config['d_width'] * config['conv_dim']
+    D, G = notebook.build_network(d_conv_dim, config['conv_dim'], config['z_size'],
                                   config['img_size'], config['d_batch_norm'])
     D.to(device, memory_format=torch.channels_last)
     G.to(device, memory_format=torch.channels_last)

@@ -11,7 +11,8 @@ from experiments import common, study_variants
 
 BASE = dict(conv_dim=32, batch_size=128, lr=2e-4, beta1=0.5, beta2=0.999, objective='bce',
             img_size=32, z_size=100, penalty=0, penalty_every=4, flip=False, d_batch_norm=True,
-            ema_decay=0, lr_decay=False, uniform_z=False, fast=True, budgets=1)
+            ema_decay=0, lr_decay=False, uniform_z=False, fast=True, budgets=1,
+            d_width=1)                               # of D's width to G's
 PUBLIC_RECIPE = ('conv_dim', 'batch_size', 'lr', 'beta1', 'objective')   # in the base's own row
 RECIPE = dict(batch_size=16, lr=4e-4, beta1=0.0, penalty=0.025, flip=True, ema_decay=0.999,
               lr_decay=True)

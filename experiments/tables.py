@@ -10,7 +10,7 @@ import statistics
 
 from experiments import common
 from experiments.common import ASSETS
-from experiments.few_images import LONGER, WAYS
+from experiments.few_images import AS_IT_IS, LONGER, WAYS
 
 CPU = 'CPU (x86_64), 2 threads'      # whose rows of the speed tables are shown
 
@@ -201,20 +201,22 @@ def few_cell(images, pair, n_images, way, seconds=30):
     return f'{row["ffd"]} ({row["lowest"]}–{row["highest"]})'
 
 
-def few_images_table():
-    """The distance after each way to learn from few faces."""
+def few_images_table(kind, ways):
+    """The distance after each way to learn from few faces of a kind, and before it."""
     counts = 100, 300, 1_000
-    lines = [[way, *(few_cell('faces', 'faces', n, way) for n in counts)] for way in WAYS]
+    start = few_cell(kind, 'faces', 0, AS_IT_IS, 0)
+    lines = [[AS_IT_IS, start, '', '']]
+    lines += [[way, *(few_cell(kind, 'faces', n, way) for n in counts)] for way in ways]
     return markdown(['way', *(f'{n:,} faces' for n in counts)], lines)
 
 
 def longer_runs_table():
-    """The distance along runs of 30 and of 120 seconds, with and without augmentation."""
+    """The distance along runs of 30 and of 120 seconds with 100 faces, of two kinds."""
     moments = 15, 30, 60, 120
-    lines = [[way, f'{n:,}', *(few_cell('faces', 'faces', n, way, seconds) for seconds in moments)]
-             for n in (100, 1_000) for way in LONGER]
-    header = ['way', 'faces', *(f'{seconds} s' for seconds in moments)]
-    return markdown(header, lines)
+    lines = [[words, way, *(few_cell(kind, 'faces', 100, way, seconds) for seconds in moments)]
+             for kind, words in (('faces', 'of the known kind'), ('closer', 'cut closer'))
+             for way in LONGER]
+    return markdown(['100 faces', 'way', *(f'{seconds} s' for seconds in moments)], lines)
 
 
 def learnt_table():
@@ -366,7 +368,8 @@ def all_tables():
         'pictures, quality': quality_table(),
         'pictures, attributes': attributes_table(),
         'directions': directions_table(),
-        'few_images': few_images_table(),
+        'few_images, known kind': few_images_table('faces', WAYS),
+        'few_images, cut closer': few_images_table('closer', ['from scratch', *LONGER]),
         'few_images, longer': longer_runs_table(),
         'few_images, learnt by heart': learnt_table(),
         'memorisation': memorisation_table(),

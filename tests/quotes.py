@@ -163,7 +163,7 @@ def readme():
         f'were judged by {int(race["n_held_out"]):,} faces that none of them had seen',
         f'Distances are after {int(LONGEST):,} images',
         race_row('**the public recipe**', 'public'),
-        race_row('this notebook until now', 'earlier'),
+        race_row("this notebook's earlier recipe", 'earlier'),
         race_row('**this notebook**', 'ours'),
         race_row('with batches of 8', 'batches of 8'),
         f'in the study at {int(study["base"]["budget"]):,} images',

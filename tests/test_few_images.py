@@ -169,7 +169,7 @@ def test_study_of_few_images(folder, monkeypatch):
     assert float(start['ffd']) > 1 and start['way'] == few_images.AS_IT_IS
     summary, _ = few_images.summarise(rows)
     assert summary['ffd'] == summary['lowest'] == f'{float(rows[0]["ffd"]):.2f}'
-    few_images.draw(folder, rows, seconds=0.2)
+    few_images.draw(folder, [row | dict(images='faces') for row in rows], n_images=20)
     assert (folder / 'few-images.png').is_file()
 
 

@@ -4,13 +4,13 @@ import math
 import pytest
 import torch
 
-from experiments import common, race
+from experiments import common, race, timed_runs
 
 
 def test_portions_show_every_image_before_any_comes_again():
     """Three passes of four images out of six: the first six that come are all of them."""
     torch.manual_seed(0)
-    portions = race.Portions(6, 4)
+    portions = timed_runs.Portions(6, 4)
     passes = [list(portions) for _ in range(3)]
     assert [len(each) for each in passes] == [4, 4, 4] == [len(portions)] * 3
     shown = sum(passes, [])
@@ -21,7 +21,7 @@ def test_portions_show_every_image_before_any_comes_again():
 def test_stopwatch_counts_the_passes_alone(monkeypatch):
     """What is done to a batch counts; what happens between two passes does not."""
     now = iter([10.0, 13.0, 50.0, 54.0])
-    timed = race.Stopwatch(['a batch', 'another'])
+    timed = timed_runs.Stopwatch(['a batch', 'another'])
     timed.clock = lambda: next(now)
     assert list(timed) == list(timed) == ['a batch', 'another']
     assert timed.seconds == 3 + 4
