@@ -116,8 +116,8 @@ def _what_suits(presets):
     """Return the name of the preset that suits machine and images, and the reason in words."""
     n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW_IMAGES + 1)
     if 'few' in presets and 0 < n_images <= FEW_IMAGES:
-        return 'few', (f': {n_images:,} images are few, so training goes on from a trained pair; '
-                       f'with DCGAN_PRESET=quick it would not')
+        return 'few', (f': {n_images:,} images are few, so training goes on from a trained pair '
+                       f'and D sees them augmented; with DCGAN_PRESET=quick it would not')
     return ('full' if torch.cuda.is_available() else 'quick'), ''
 
 

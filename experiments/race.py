@@ -124,6 +124,8 @@ def times(rows):
     for (name, size, device), group in by_recipe:
         group = list(group)
         seeds = {row['seed'] for row in group}
+        if len(group) <= len(seeds):             # of one length, which may be none too short
+            continue
         for target in TARGETS:
             best = [fastest for seed in seeds if (fastest := quickest(group, seed, target))]
             row = dict(recipe=name, image_size=size, distance=target, seeds_there=len(best),

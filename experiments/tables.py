@@ -220,26 +220,18 @@ def longer_runs_table():
 
 
 def learnt_table():
-    """How much nearer each way comes to its few faces than to faces held out, over the seeds."""
+    """Has each way learnt its 100 faces by heart? The gap, the twins and the verdicts."""
     found = {}
     for result in rows_of('few_images_memorisation'):
-        where = result['way'], result['run_seconds'], result['n_images']
-        found.setdefault(where, []).append(result)
-    rows = dict.fromkeys((way, seconds) for way, seconds, _ in found)
+        found.setdefault((result['way'], result['run_seconds']), []).append(result)
     lines = []
-    for way, seconds in rows:
-        cells = [learnt_cell(found.get((way, seconds, n))) for n in ('100', '300', '1000')]
-        lines.append([way, f'{seconds} s', *cells])
-    return markdown(['way', 'run', '100 faces', '300 faces', '1,000 faces'], lines)
-
-
-def learnt_cell(results):
-    if not results:
-        return ''
-    gaps = [100 * float(result['gap']) for result in results]
-    n_caught = sum(result['caught'] == 'yes' for result in results)
-    return (f'{mean(gaps):.1f} % ({min(gaps):.1f}–{max(gaps):.1f}), '
-            f'{n_caught} of {len(results)} caught')
+    for (way, seconds), results in found.items():
+        gaps = [100 * float(result['gap']) for result in results]
+        twins = percent(mean([float(result['twins']) for result in results]))
+        n_caught = sum(result['caught'] == 'yes' for result in results)
+        lines.append([way, f'{seconds} s', f'{mean(gaps):.1f} % ({min(gaps):.1f}–{max(gaps):.1f})',
+                      twins, f'{n_caught} of {len(results)}'])
+    return markdown(['100 faces', 'run', 'gap (lowest–highest)', 'twins', 'caught'], lines)
 
 
 def memorisation_table():

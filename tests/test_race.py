@@ -59,13 +59,13 @@ def test_recipes_are_those_of_the_notebook(notebook):
 
 def test_race_runs_once_and_draws(tmp_path, monkeypatch):
     """Rows, times and figure come; a second call finds all runs made; a table has its whence."""
-    options = ['--drawn', '--lengths', '1280', '--seeds', '0', '--recipes', 'ours', '--into',
+    options = ['--drawn', '--lengths', '640', '1280', '--seeds', '0', '--recipes', 'ours', '--into',
                str(tmp_path)]
     monkeypatch.setattr(race, 'N_JUDGED', 100)
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
     monkeypatch.setenv('DCGAN_DATA', '')
     race.main(options)
-    row, = common.Table(tmp_path / 'race.csv', race.COLUMNS, race.KEY).read()
+    _, row = common.Table(tmp_path / 'race.csv', race.COLUMNS, race.KEY).read()
     assert (row['images_seen'], row['n_held_out'], row['batch']) == ('1280', '40', '16')
     assert float(row['ffd']) > float(row['floor']) and float(row['seconds']) > 0
     assert (tmp_path / 'race-32.png').stat().st_size > 10_000
