@@ -55,7 +55,7 @@ class Run:
         if self.progress.epoch >= n_epochs:
             self.say(f'All {self.progress.epoch} epochs are done; to train further, '
                      f'raise n_epochs.')
-        if self.config['start'] and self.progress.epoch == 0 and self.distance:
+        if self.config.get('start') and self.progress.epoch == 0 and self.distance:
             self._measure_start()
         while self.progress.epoch < n_epochs:
             self.steps = []
