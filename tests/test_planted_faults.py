@@ -265,7 +265,7 @@ UNSEEN = [
      edit(('torch.randint(-side // 8, side', 'torch.randint(0, side')),
      unittests.test_augment),
     ('squares of a quarter',
-     edit(('centre + side // 4) // (side // 2)', 'centre + side // 8) // (side // 4)')),
+     edit(('(place < side // 2)', '(place < side // 4)')),
      unittests.test_augment),
     ('Adam without beta1',
      edit((D_ADAM, D_ADAM.replace('beta1', '0.9'))),
