@@ -226,12 +226,20 @@ def learnt_table():
         found.setdefault((result['way'], result['run_seconds']), []).append(result)
     lines = []
     for (way, seconds), results in found.items():
-        gaps = [100 * float(result['gap']) for result in results]
-        twins = percent(mean([float(result['twins']) for result in results]))
-        n_caught = sum(result['caught'] == 'yes' for result in results)
-        lines.append([way, f'{seconds} s', f'{mean(gaps):.1f} % ({min(gaps):.1f}–{max(gaps):.1f})',
-                      twins, f'{n_caught} of {len(results)}'])
+        lines.append([way, f'{seconds} s', gap_cell(results), *twins_and_caught(results)])
     return markdown(['100 faces', 'run', 'gap (lowest–highest)', 'twins', 'caught'], lines)
+
+
+def gap_cell(results):
+    gaps = [100 * float(result['gap']) for result in results]
+    return f'{mean(gaps):.1f} % ({min(gaps):.1f}–{max(gaps):.1f})'
+
+
+def twins_and_caught(results):
+    """Return the mean share of twins, and how many of the results caught the generator: cells."""
+    twins = mean([float(result['twins']) for result in results])
+    n_caught = sum(result['caught'] == 'yes' for result in results)
+    return percent(twins), f'{n_caught} of {len(results)}'
 
 
 def memorisation_table():
@@ -242,14 +250,11 @@ def memorisation_table():
     lines = []
     for (generator, judged), results in found.items():
         columns = {name: [float(result[name]) for result in results]
-                   for name in ('median_training', 'median_held_out', 'gap', 'p_value', 'twins')}
-        n_caught = sum(result['caught'] == 'yes' for result in results)
-        gaps = columns['gap']
+                   for name in ('median_training', 'median_held_out', 'p_value')}
         lines.append([generator, judged, f'{mean(columns["median_training"]):.1f}',
-                      f'{mean(columns["median_held_out"]):.1f}',
-                      f'{100 * mean(gaps):.1f} % ({100 * min(gaps):.1f}–{100 * max(gaps):.1f})',
+                      f'{mean(columns["median_held_out"]):.1f}', gap_cell(results),
                       f'{min(columns["p_value"]):.2g}–{max(columns["p_value"]):.2g}',
-                      percent(mean(columns['twins'])), f'{n_caught} of {len(results)}'])
+                      *twins_and_caught(results)])
     header = ['generator', 'asked of', 'error', 'of held-out faces', 'gap (lowest–highest)', 'p',
               'twins', 'caught']
     return markdown(header, lines)
