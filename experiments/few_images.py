@@ -44,6 +44,7 @@ SIZE, CONV_DIM, Z_SIZE = 64, 32, 100          # those of the pair
 COLOUR_AND_PLACE = ('colour', 'translation', 'cutout')
 SCRATCH = dict(lr=8e-4, ema_decay=0.999, start=False, augmentation=(), n_frozen=0)
 PAIR = dict(lr=2e-4, ema_decay=0.995, start=True, augmentation=(), n_frozen=0)
+TRAINING = dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True)      # of all of them
 WAYS = {
     'from scratch': SCRATCH,
     'from scratch, augmented': SCRATCH | dict(augmentation=COLOUR_AND_PLACE),
@@ -107,7 +108,7 @@ class Study:
     def __init__(self, notebook, unseen, data, keep=None, seconds=SECONDS, n_judges=N_JUDGES):
         self.notebook = notebook
         order = torch.randperm(len(unseen), generator=torch.Generator().manual_seed(0))
-        self.faces = unseen[order]
+        self.faces = {'faces': unseen[order], 'closer': cut_closer(unseen[order])}
         self.data = {'faces': data, 'closer': f'{data}, cut closer', 'drawn': 'drawn by code'}
         self.pairs = {'faces': str(PRETRAINED)}      # what it learnt: the folder of a pair
         self.keep = keep
@@ -122,7 +123,7 @@ class Study:
         if kind == 'drawn':
             images = helpers.drawn_faces(n + self.n_judges, SIZE, seed)
             return images[:n], images[n:]
-        faces = cut_closer(self.faces) if kind == 'closer' else self.faces
+        faces = self.faces[kind]
         judges, ours = faces[:self.n_judges], faces[self.n_judges:]
         if len(ours) < n:
             raise ValueError(f'found {len(ours)} faces to learn from, expected {n}')
@@ -203,8 +204,8 @@ class Study:
         if start:
             helpers.start_from(start, D, G)
         freeze(D, way['n_frozen'])
-        chosen = dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True, distance_every=2,
-                      ema_decay=way['ema_decay'], augmentation=way['augmentation'], start=start)
+        chosen = TRAINING | dict(distance_every=2, ema_decay=way['ema_decay'],
+                                 augmentation=way['augmentation'], start=start)
         timed = ForSeconds(helpers.DeviceLoader(loader, helpers.choose_device()),
                            self.seconds / PASSES)
         self.notebook.train(D, G, PASSES, print_every=10 ** 9, loader=timed, distance=distance,
@@ -241,8 +242,7 @@ def learn_drawn(notebook, place):
     with common.silence(), common.scratch_folder():
         D, G = study.build(notebook, config, loader, seed=0)
         notebook.train(D, G, n_epochs, print_every=10 ** 9,
-                       config=dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True,
-                                   ema_decay=0.999))
+                       config=TRAINING | dict(ema_decay=0.999))
         saved = helpers.load_checkpoint()
     if saved['epoch'] < n_epochs:
         study.stop_after_interrupt()
