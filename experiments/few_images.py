@@ -359,14 +359,14 @@ def measure(table, options):
 
 
 def judge_all(table, contest, options):
-    """Judge the generators that were kept, unless the table holds them; those of faces alone."""
+    """Judge the generators that were kept, unless the table holds them."""
     done = {table.key_of(row) for row in table.read()}
     for kind, pair, n, way, seed in chosen_runs(options):
         planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
                        run_seconds=f'{options.seconds:g}')
         is_kept = contest.kept(kind, pair, n, way, seed).is_file()
-        if is_kept and kind == pair == 'faces' and table.key_of(planned) not in done:
-            print(n, way, seed, end=': ', flush=True)
+        if is_kept and table.key_of(planned) not in done:
+            print(kind, n, way, seed, end=': ', flush=True)
             table.merge([contest.judge_memory(kind, pair, n, way, seed)])
 
 

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 
 import helpers
 from experiments import common, study
+from experiments.step_variants import STEPS, definitions_with
 from experiments.study_settings import BASE, RECIPE, in_words
 from experiments.timed_runs import PASSES, Portions, train
 
@@ -59,6 +60,7 @@ CHANGES = (                  # of ours, that were tried
     dict(batch_size=8, lr=2.4e-3, penalty_every=4),
     dict(batch_size=4, lr=1.2e-3),
     dict(batch_size=8, lr=1.2e-3, d_width=2),
+    *(dict(step=name) for name in STEPS),
 )
 SEARCH = {in_words(changes) or 'none': OURS | changes for changes in CHANGES}
 # whole batches of 128 in each pass
@@ -90,13 +92,15 @@ class Race:
     def run(self, name, config, n_images, seed):
         """Train a recipe on so many images, and measure it: a row for the csv."""
         config = config | dict(img_size=self.faces.images.shape[-1])
+        step = config.get('step')
+        notebook = definitions_with(step) if step else self.notebook
         portion = n_images // PASSES
         sampler = Portions(len(self.faces), portion)
         loader = DataLoader(self.faces, config['batch_size'], sampler=sampler,
                             collate_fn=self.faces.collate)
         with common.silence(), common.scratch_folder():
-            G, seen, seconds = train(self.notebook, config, loader, seed)
-        ffd = study.measure(self.notebook, G, config, self.distance, seed, N_JUDGED)
+            G, seen, seconds = train(notebook, config, loader, seed)
+        ffd = study.measure(notebook, G, config, self.distance, seed, N_JUDGED)
         asked = ['--recipes', name] if name in RECIPES else ['--search']
         line = common.command('race', '--folder', 'FOLDER', *asked, '--lengths', n_images,
                               '--seeds', seed)

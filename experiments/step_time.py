@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import helpers
 from experiments import common
+from experiments.step_variants import STEPS, definitions_with
 
 BATCHES = (8, 16, 128)
 N_IMAGES = 640               # a measurement is so many steps that these are seen
@@ -48,12 +49,13 @@ KINDS = {                    # what the operations of torch are called: what the
 class Steps:
     """A training step with all that it needs, to be called again and again.
 
-    change  a function that is given the networks, and returns those to be trained by
+    change    a function that is given the networks, and returns those to be trained by
+    notebook  its definitions, which may hold another step
     """
 
-    def __init__(self, batch, penalty=PENALTY, averaged=False, change=None):
+    def __init__(self, batch, penalty=PENALTY, averaged=False, change=None, notebook=None):
         torch.manual_seed(0)
-        self.notebook = common.notebook_definitions()
+        self.notebook = notebook or common.notebook_definitions()
         with common.silence():
             D, G = self.notebook.build_network(32, 32, 100, 32)
         D.to(memory_format=torch.channels_last)
@@ -154,6 +156,8 @@ def what_if_rows(batch):
         'torch.compile, without the penalty': Steps(batch, penalty=0, change=torch.compile),
         'denormal numbers flushed': Steps(batch),
     }
+    for name in STEPS:
+        contenders[name] = Steps(batch, notebook=definitions_with(name))
     n = number_of_steps(batch)
     seen = collections.defaultdict(list)
     for _ in range(REPEATS):

@@ -43,7 +43,7 @@ def choose_run_folder(run_folder='.'):
     That is what DCGAN_RUN names, else run_folder; ~ stands for the home folder.
     Raises PermissionError, in one sentence, where nothing can be written there.
     """
-    folder = Path(os.environ.get('DCGAN_RUN') or run_folder).expanduser()
+    folder = Path(os.path.expanduser(os.environ.get('DCGAN_RUN') or run_folder))
     with refusing():
         make_folder(folder)
     if folder != Path('.'):

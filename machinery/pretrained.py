@@ -109,7 +109,7 @@ def load_pair(folder):
 
 def _folder_meant(name):
     """Return the folder that a name stands for: here, or in the project."""
-    here = Path(name).expanduser()
+    here = Path(os.path.expanduser(name))
     return here if here.exists() else ASSETS.parent / here
 
 

@@ -152,10 +152,10 @@ class Run:
         try:
             value = float(self.distance(self.generate(z)))
         except ValueError as error:          # of images that have none
-            self._say_and_keep(f'  The distance of this epoch is left out: {error}.')
+            self._say_and_keep(f'  No distance is measured here: {error}.')
             return ()
         if not math.isfinite(value):
-            self._say_and_keep(f'  The distance of this epoch is {value}: it is left out.')
+            self._say_and_keep(f'  The distance would be {value}: it is left out.')
             return ()
         return value, time.perf_counter() - started
 

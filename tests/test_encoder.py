@@ -115,7 +115,7 @@ def test_training_goes_on_where_no_distance_can_be_had(notebook, folder, capsys)
     _, _, losses = train_tiny(notebook, 2, distance=refuse)
     said = capsys.readouterr().out
     assert len(losses) == 6 and len(load_history()['distances']) == 0
-    assert said.count('The distance of this epoch is left out: images: found numbers that') == 2
+    assert said.count('No distance is measured here: images: found numbers that') == 2
 
 
 # ---------------------------------------------------------------------- files that are no good
