@@ -148,7 +148,8 @@ def configure(parameters, preset, scope):
             scope[name] = preset[name]
         elif name in parameters:
             scope[name] = _value_like(scope[name], name, text)
-    config = {name: scope[name] for name in parameters}
+    config = {name: _plain(scope[name]) for name in parameters}
+    scope.update(config)
     check_choice((32, 64, 128), img_size=scope['img_size'])
     for name, value in config.items():
         if name in WHOLE:
@@ -160,6 +161,13 @@ def configure(parameters, preset, scope):
         elif name in RANGES:
             check_range(*RANGES[name], **{name: value})
     return config
+
+
+def _plain(value):
+    """Return a value as checkpoints hold it: paths as texts, lists and sets as tuples."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return tuple(value) if isinstance(value, list | set) else value
 
 
 def _wish():
@@ -186,7 +194,8 @@ def _value_like(now, name, text):
         return text == 'True'
     value = _plain_value(text)
     if isinstance(now, tuple):
-        kind, words = tuple, "names like ('Male','Young')"
+        kind, words = tuple, "a name, or several like ('one','another')"
+        value = (value,) if isinstance(value, str) else value
     elif isinstance(now, int):
         kind, words = int, 'a whole number'
     else:
@@ -230,7 +239,7 @@ def face(numbers, folder=None):
         G = rebuild(notebook.Generator, saved, saved['weights'])
     try:
         z = torch.as_tensor(numbers, dtype=torch.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f'numbers: {error}, expected {G.z_size} for each face') from error
     if z.ndim not in (1, 2) or z.shape[-1] != G.z_size:
         raise ValueError(f'numbers: found {tuple(z.shape)}, expected {G.z_size} for each face')

@@ -30,11 +30,12 @@ from torch.utils.data import DataLoader
 
 from machinery.batches import ImageDataset
 from machinery.calls import fitting, takes
-from machinery.checkpoints import load_checkpoint, load_history, random_state, set_random_state
+from machinery.checkpoints import load_checkpoint, load_history
 from machinery.devices import alone
 from machinery.drawn import drawn_faces
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
+from machinery.seeds import random_state, set_random_state
 
 NOTEBOOK = Path(__file__).resolve().parent / 'dcgan_faces.ipynb'
 
@@ -55,6 +56,8 @@ def expect_equal(what, came, expected, **parameters):
 
 def expect_close(what, came, expected, tolerance=1e-5, **parameters):
     """Expect numbers or tensors of one shape to differ by the tolerance at most."""
+    came_shape, expected_shape = (tuple(torch.as_tensor(each).shape) for each in (came, expected))
+    expect_equal(f'Shape of {what}', came_shape, expected_shape, **parameters)
     difference = torch.as_tensor(came).double() - torch.as_tensor(expected).double()
     largest = difference.abs().max().item()
     came = f'{came} (off by {largest:.3g})'

@@ -27,7 +27,7 @@ from experiments.study_settings import RECIPE
 BATCH, Z_SIZE = 128, 100
 PRINT_EVERY = 50         # steps between two looks at the losses; each waits for the device
 notebook = common.notebook_definitions()
-PENALTY, PENALTY_EVERY = RECIPE['penalty'], notebook.DEFAULTS['penalty_every']
+PENALTY_EVERY = notebook.DEFAULTS['penalty_every']
 # The public solutions ask for four workers, also where there are fewer cores.
 warnings.filterwarnings('ignore', 'This DataLoader will create 4 worker')
 
@@ -189,10 +189,10 @@ def build_fed_steps(size, width, batch, images):
     return run
 
 
-def build_rounds(size, width, batch):
-    """Make steps as the notebook takes them, on one batch; a unit is a round of four.
+def build_rounds(size, width, batch, penalty):
+    """Make steps as the notebook takes them, on one batch; a unit is a round of PENALTY_EVERY.
 
-    The first step of a round has the gradient penalty, with four times its weight.
+    The first step of a round has the gradient penalty, with as many times its weight.
     """
     D, G = make_networks(size, width)
     step = captured_step(D, G)
@@ -201,8 +201,8 @@ def build_rounds(size, width, batch):
 
     def run(n_rounds):
         for number in range(PENALTY_EVERY * n_rounds):
-            penalty = PENALTY * PENALTY_EVERY if number % PENALTY_EVERY == 0 else 0
-            step(real, torch.randn(batch, Z_SIZE, device=DEVICE), penalty=penalty)
+            weight = penalty * PENALTY_EVERY if number % PENALTY_EVERY == 0 else 0
+            step(real, torch.randn(batch, Z_SIZE, device=DEVICE), penalty=weight)
     return run
 
 

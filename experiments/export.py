@@ -29,8 +29,9 @@ from machinery import files, pretrained
 from machinery.batches import ImageDataset
 
 CLOSE = 2 * 2 / 255          # how far pixels in [-1, 1] may be apart: two of 255 shades
-# Of a run's parameters, those that say nothing of the networks.
-LEFT_OUT = ('data_dir', 'print_every', 'distance_every', 'live_view', 'resume', 'rescue')
+# Of a run's parameters, those that say nothing of the networks, or name folders of its machine.
+LEFT_OUT = ('data_dir', 'run_folder', 'start', 'print_every', 'distance_every', 'live_view',
+            'resume', 'rescue')
 ON_THE_CARD = ('d_conv_dim', 'g_conv_dim', 'batch_size', 'epoch_size', 'lr', 'beta1', 'beta2',
                'objective', 'penalty', 'penalty_every', 'flip', 'augmentation', 'balance',
                'ema_decay', 'lr_decay')
@@ -60,6 +61,7 @@ OWN = dict(
     terms='Its maker has not said yet under which terms it may be used.',
     bias='It repeats what its training pictures show, and may repeat one of them: do not take a '
          'generated face for an anonymous one.')
+STRICTEST_FIRST = CELEBA, SVHN, OWN, DRAWN
 
 CARD = """\
 ---
@@ -240,12 +242,8 @@ def pair_before(config):
     start = config.get('start')
     if not start:
         return {}
-    known = dict(name=Path(start).name, sha256=config.get('pair', ''), data='')
-    with contextlib.suppress(OSError, ValueError):       # it was moved, or is damaged
-        pair = helpers.load_pair(start)['config']
-        if pair['sha256'] == known['sha256']:
-            known['data'] = pair.get('data', '')
-    return known
+    return dict(name=Path(start).name, sha256=config.get('pair', ''),
+                data=config.get('pair_learnt', ['images that it does not name']))
 
 
 def data_of(words):
@@ -258,17 +256,19 @@ def data_of(words):
 
 
 def all_data_of(config):
-    """Return what is known of the data of a run and of the pair before it, as of one.
+    """Return what is known of the data of a run and of the pairs before it, as of one.
 
-    The pair's images bind as well: its licence holds, unless they were drawn.
+    All of it binds: the strictest licence holds. Drawn faces bind nobody.
     """
+    _, *earlier = pretrained.learnt_by(config)
     data = data_of(config['data'])
-    before = config.get('went_on_from')
-    earlier = data_of(before['data']) if before else data
-    if earlier in (data, DRAWN):
-        return data
-    return data | dict(license=earlier['license'], terms=f'{data["terms"]} {earlier["terms"]}',
-                       bias=f'{data["bias"]} {earlier["bias"]}')
+    everything = [data, *[each for each in map(data_of, earlier) if each is not DRAWN]]
+    strictest = min(everything, key=STRICTEST_FIRST.index)
+
+    def together(what):
+        return ' '.join(dict.fromkeys(each[what] for each in everything))
+    return data | dict(license=strictest['license'], terms=together('terms'),
+                       bias=together('bias'))
 
 
 def code_for(config):
@@ -310,14 +310,15 @@ def card(name, config, code, onnx):
             'recipe': ', '.join(f'{name} {recipe[name]}' for name in ON_THE_CARD if name in recipe)}
     before = config.get('went_on_from')
     if before:
-        learnt = before['data'] or 'unknown images'
-        rows['went on from'] = f'{before["name"]}, which learnt {learnt}'
+        _, *learnt = pretrained.learnt_by(config)
+        rows['went on from'] = f'{before["name"]}, which learnt {pretrained.THEN.join(learnt)}'
     if config['made_by']:
         rows['made by'] = config['made_by']
     results = ''
     if 'protocol' in figures:
         rows['judged by'] = figures['protocol']
-        results = RESULTS.format(name=name, id=data['id'] or 'imagefolder',
+        results = RESULTS.format(name=json.dumps(name, ensure_ascii=False),
+                                 id=data['id'] or 'imagefolder',
                                  data=json.dumps(f'{data["words"]}, {size}x{size}'))
         for figure, value in figures['values'].items():
             floor = figures['floor'].get(figure)
@@ -326,7 +327,7 @@ def card(name, config, code, onnx):
             results += RESULT.format(type=type_of_it, name=figure, value=value)
     if 'memorisation' in figures:
         rows['learnt by heart'] = figures['memorisation']
-    table = '\n'.join(f'| {title} | {words} |' for title, words in rows.items())
+    table = '\n'.join(f'| {title} | {in_a_cell(words)} |' for title, words in rows.items())
     lines = DRAW.format(code=code, size=size) if code else NO_CODE
     onnx = ONNX.format(z_size=config['z_size'], size=size) if onnx else ''
     datasets = f'datasets:\n- {data["id"]}\n' if data['id'] else ''
@@ -335,21 +336,41 @@ def card(name, config, code, onnx):
                        terms=data['terms'], bias=data['bias'])
 
 
+def in_a_cell(words):
+    """Return words as a cell of a table in Markdown can hold them."""
+    return ' '.join(str(words).replace('|', '\\|').split())
+
+
+def check_place(folder):
+    """Raise ValueError where a folder holds something else than an earlier export."""
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+            is_ours = config['model_type'] == 'dcgan'
+        except (OSError, ValueError, KeyError, TypeError):
+            is_ours = False
+        if not is_ours:
+            raise ValueError(f'{folder} holds other files: name a folder that is empty, new, or '
+                             f'an earlier export.')
+
+
 def write_folder(folder, best, figures, made_by='', onnx=False):
     """Write a run's checkpoint as a folder of files; each is written whole or not at all.
 
     best     what helpers.load_checkpoint returns
     figures  what judge or figures_of_run returns
-    Returns its config. Raises ValueError where the notebook's networks are others than the run's,
+    Returns its config. Raises ValueError where the notebook's networks are others than the run's
+    and where the folder holds something else than an earlier export,
     ImportError where a package for ONNX is missing, OSError where the disk is full.
     """
     if onnx:
         check_onnx()
+    check_place(folder)
     notebook = common.notebook_definitions()
     config = describe(best, figures, made_by)
     networks = {name: best[name] for name in pretrained.NETWORKS}
     pretrained.build(notebook.Discriminator, config['discriminator'], best['D'])
-    G = helpers.rebuild(notebook.Generator, config, best['G_average'])
+    G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
     config['img_size'] = notebook.generate(G, torch.zeros(1, G.z_size)).shape[-1]
     folder.mkdir(parents=True, exist_ok=True)
     pretrained.save_pair(folder, config, networks)
@@ -365,7 +386,10 @@ def write_card(folder, notebook, onnx):
     code = tested_code(config, folder, notebook, G)
     if onnx:
         write_onnx(folder / 'model.onnx', G)
-    text = card(folder.resolve().name, config, code, onnx).encode()
+    else:
+        (folder / 'model.onnx').unlink(missing_ok=True)      # that of another generator
+    name = folder.resolve().name.encode(errors='replace').decode()
+    text = card(name, config, code, onnx).encode()
     files.write_atomically(folder / 'README.md', lambda file: file.write(text))
 
 
@@ -426,7 +450,7 @@ def main(arguments=None):
     parser.add_argument('run', type=common.existing_folder, metavar='FOLDER',
                         help='the checkpoints of a run')
     parser.add_argument('--output', type=Path, metavar='FOLDER',
-                        help='the folder to write (default: dcgan-SIZE in the folder of --into)')
+                        help='the folder to write (default: dcgan-SIZE in the current folder)')
     parser.add_argument('--faces', type=common.existing_folder, metavar='FOLDER',
                         help='the images of the run, to measure the figures with')
     parser.add_argument('--made-by', default='', metavar='WORDS',
@@ -440,7 +464,8 @@ def main(arguments=None):
             figures, _, _ = judge(best, images_of_run(options.faces, config))
         else:
             figures = figures_of_run(options.run, best)
-        folder = options.output or options.into / f'dcgan-{config["img_size"]}'
+        size = pretrained.arguments_of(config).get('img_size', 'run')
+        folder = options.output or Path(f'dcgan-{size}')
         written = write_folder(folder, best, figures, options.made_by, options.onnx)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f'{error}')

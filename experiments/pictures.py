@@ -88,7 +88,8 @@ def write_training(into, latest, history, provenance):
         for column, name in columns.items():
             row[column] = f'{history[name][end - n_steps:end].mean():.4f}'
         row['FFD'] = f'{measured[epoch]:.4f}' if epoch in measured else ''
-        row |= dict(data=config['data'], seed=config['seed'], provenance=provenance)
+        row |= dict(seconds_of_run=round(latest['seconds']), data=config['data'],
+                    seed=config['seed'], provenance=provenance)
         rows.append(row)
     common.Table(into / 'training.csv', rows[0], key=('epoch',)).write(rows)
 

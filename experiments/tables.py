@@ -168,10 +168,11 @@ def attributes_table(attributes=('Male', 'Young', 'Smiling', 'Eyeglasses', 'Bald
         share, accuracy = shares[attribute], accuracies[attribute]
         cells = [percent(share[column], 1)
                  for column in ('training_labels', 'training faces', 'generated faces')]
-        cells += [percent(accuracy[column], 1) for column in ('right_32', 'majority')]
+        cells += [percent(accuracy[column], 1) for column in ('right_64', 'majority')]
         lines.append([attribute, *cells])
     header = ['', 'training, by label', 'training, by encoder', 'generated, by encoder',
-              "the encoder's answers that are right", 'always guessing the commoner answer']
+              "the encoder's answers that are right, at 64×64",
+              'always guessing the commoner answer']
     return markdown(header, lines)
 
 
@@ -219,15 +220,26 @@ def longer_runs_table():
     return markdown(['100 faces', 'way', *(f'{seconds} s' for seconds in moments)], lines)
 
 
-def learnt_table():
-    """Has each way learnt its 100 faces by heart? The gap, the twins and the verdicts."""
+def learnt_table(images):
+    """Has each way learnt its images by heart? For each number of them gap, twins and verdicts."""
+    counts = ('100', '300', '1000')
     found = {}
     for result in rows_of('few_images_memorisation'):
-        found.setdefault((result['way'], result['run_seconds']), []).append(result)
+        if (result['images'], result['pair']) == (images, 'faces'):
+            runs = found.setdefault((result['way'], result['run_seconds']), {})
+            runs.setdefault(result['n_images'], []).append(result)
     lines = []
-    for (way, seconds), results in found.items():
-        lines.append([way, f'{seconds} s', gap_cell(results), *twins_and_caught(results)])
-    return markdown(['100 faces', 'run', 'gap (lowest–highest)', 'twins', 'caught'], lines)
+    for way, seconds in sorted(found, key=lambda run: (float(run[1]), list(WAYS).index(run[0]))):
+        cells = [learnt_cell(found[way, seconds].get(count, [])) for count in counts]
+        lines.append([way, f'{seconds} s', *cells])
+    return markdown(['way', 'run', *[f'{int(count):,} faces' for count in counts]], lines)
+
+
+def learnt_cell(results):
+    if not results:
+        return ''
+    twins, caught = twins_and_caught(results)
+    return f'gap {gap_cell(results)}; twins {twins}; {caught} caught'
 
 
 def gap_cell(results):
@@ -368,7 +380,8 @@ def all_tables():
         'few_images, known kind': few_images_table('faces', WAYS),
         'few_images, cut closer': few_images_table('closer', ['from scratch', *LONGER]),
         'few_images, longer': longer_runs_table(),
-        'few_images, learnt by heart': learnt_table(),
+        'few_images, known kind, learnt by heart': learnt_table('faces'),
+        'few_images, cut closer, learnt by heart': learnt_table('closer'),
         'memorisation': memorisation_table(),
         'commands': commands_table()}
 

@@ -199,6 +199,13 @@ class Checkpoints:
         state |= dict(classes=identity.classes(self.parts), random_state=random_state())
         self.kept = epochs.to_bytes(state)
 
+    def check_kept(self):
+        """Raise ValueError, in one sentence, where what is kept could not be read again."""
+        try:
+            files.load_safely(io.BytesIO(self.kept))
+        except ValueError as error:
+            raise ValueError(f'config holds what no checkpoint can keep: {error}') from error
+
     def go_back(self):
         """Put the run back to where it was when it was kept."""
         self._restore(files.load_safely(io.BytesIO(self.kept)))

@@ -143,4 +143,5 @@ def move(z, direction, amount):
     Noise of many dimensions has nearly always the same length, and G has seen no other.
     """
     moved = z + amount * direction
-    return moved * (z.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True))
+    length = moved.norm(dim=-1, keepdim=True).clamp(min=1e-12)           # z may be 0
+    return moved * (z.norm(dim=-1, keepdim=True) / length)

@@ -18,7 +18,8 @@ def capture(step, D, G, d_optimizer, g_optimizer, sync_batch_norm=False):
     A CPU      computes in bfloat16 where it has instructions for it (avx512_bf16, amx_bf16), else
                in float32.
     torchrun   each process computes its share of the batch, the gradients are averaged, and the
-               figures returned are the mean over all. sync_batch_norm: see devices.distributed
+               figures returned are the mean over all; there is no CUDA graph. sync_batch_norm: see
+               devices.distributed
 
     Weights, gradients and optimizers stay in float32. DCGAN_FAST=0 leaves the step as it is, but
     for the shares.

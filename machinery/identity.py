@@ -26,6 +26,8 @@ def differences(config, earlier):
     passed_over = MAY_CHANGE | {'code'}
     if 'images' in config and 'images' in earlier:
         passed_over |= NAMES_OF_IMAGES
+    if 'pair' in config and 'pair' in earlier:
+        passed_over |= {'start', 'pair_learnt'}          # the checksum is better
     changed = []
     for name in sorted(set(earlier) - passed_over):
         if name not in config or config[name] != earlier[name]:

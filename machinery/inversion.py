@@ -11,7 +11,7 @@ from .encoder import FaceEncoder, to_bytes
 
 N_CANDIDATES = 500   # random faces; the searches start from the noise of the nearest of them
 TOGETHER = 50        # searches at the same time
-LR, BETAS = 0.3, (0.9, 0.99)         # of Adam; the learning rate falls to 0 in a search's end
+LR, BETAS = 0.3, (0.9, 0.99)         # of Adam; LR falls in the second half of a search
 PRIOR = 0.01         # weight of how far the noise is longer than G has seen it, beside the pixels
 FEATURES = 0.02      # weight of the squared error in the encoder's features, likewise
 
@@ -68,7 +68,9 @@ def invert(G, images, n_starts=2, n_steps=400, seed=0, features=FEATURES):
 
 def frozen(G, device):
     """Return a copy of G on the device, in eval mode, whose weights ask for no gradients."""
-    z_size = G.z_size
+    z_size = getattr(G, 'z_size', None)
+    if z_size is None:
+        raise ValueError('G: it does not say how many numbers its noise has; set G.z_size')
     G = copy.deepcopy(G).to(device).eval().requires_grad_(False)
     G.z_size = z_size
     return G

@@ -4,11 +4,12 @@ import dataclasses
 import torch
 from scipy import stats
 
+from .console import check_whole
 from .encoder import nearest_faces, to_bytes
 from .inversion import frozen, invert, shades_apart
 
 N_STEPS = 100        # of the search: what G knows by heart is found soon
-SURE = 0.01          # a p-value below it is no accident
+SURE = 0.01          # level of significance: chance alone gives a p-value below it this often
 FEWEST = 50          # faces of each kind: with fewer, a G that knows faces by heart may pass
 RARE = 0.05          # share of held-out faces that count as twins of a training face
 
@@ -19,7 +20,8 @@ class Memorisation:
 
     training, held_out    the errors at which G comes nearest to each face, tensors (n,)
     gap                   how much larger the median of held_out is, as a share of it
-    p_value               of Kolmogorov and Smirnov: how often such a difference is an accident
+    p_value               of the two-sample test of Kolmogorov and Smirnov: how often chance alone
+                          makes a difference at least as large
     twins                 share of generated faces as near to a training face as few real ones are
     n_generated           how many faces that was counted in
     """
@@ -33,7 +35,7 @@ class Memorisation:
 
     @property
     def caught(self):
-        """Whether the training faces are found again so much better that it is no accident."""
+        """Whether the training faces are found again better, by more than chance explains."""
         return self.p_value < SURE and self.gap > 0
 
     @property
@@ -74,6 +76,7 @@ def memorisation(G, training, held_out, n=100, n_generated=500, seed=0):
     seed         draws them
     Raises ValueError for what is no such images.
     """
+    check_whole(n=n, n_generated=n_generated)
     if len(held_out) == 0:
         return Memorisation(torch.empty(0), torch.empty(0))
     random_numbers = torch.Generator().manual_seed(seed)
@@ -97,7 +100,7 @@ def memorisation(G, training, held_out, n=100, n_generated=500, seed=0):
 
 def sample(images, n, random_numbers):
     """Return n of the images at random, as bytes; all of them where they are fewer."""
-    return to_bytes(images)[torch.randperm(len(images), generator=random_numbers)[:n]]
+    return to_bytes(images, at_least=1)[torch.randperm(len(images), generator=random_numbers)[:n]]
 
 
 @torch.no_grad()

@@ -27,6 +27,10 @@ def as_they_count(config, scope, G, loader, distance=None):
             raise ValueError(f'{name}: found {value!r}, but config was made with {config[name]!r}. '
                              f'Run the notebook from the cell with helpers.configure on.')
     config = config | now
+    start, loaded = config.get('start', ''), getattr(G, 'start', '')
+    if start != loaded:
+        raise ValueError(f'start: found {start!r}, but G has the weights of {loaded or "no pair"}. '
+                         f'Run the notebook from the cell with build_network on.')
     loader = scope.get('celeba_train_loader') if loader is None else loader
     loader = getattr(loader, 'loader', loader)               # that in a DeviceLoader
     dataset = getattr(loader, 'dataset', None)

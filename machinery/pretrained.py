@@ -16,6 +16,7 @@ ASSETS = Path(__file__).parent.parent / 'assets'
 PRETRAINED = ASSETS / 'dcgan-64'             # the generator that helpers and experiments draw with
 FORMAT = 1                                   # of the folders
 NETWORKS = 'G_average', 'G', 'D'
+THEN = ', and before that '                  # between the images that a pair learnt
 
 
 def load_shipped(path, names, read=files.load_safely):
@@ -149,28 +150,45 @@ def choose_start(start=''):
     """
     start = os.environ.get('DCGAN_START') or start
     if start:
-        load_pair(start)
+        try:
+            load_pair(start)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'start: {start!r} is no folder of a trained pair. {error} '
+                                    f'(experiments.export makes such a folder of a run.)') from None
     return start
 
 
 def start_from(folder, D, G):
-    """Give networks the weights of a pair, to train on from there; return the pair's checksum.
+    """Give networks the weights of a pair, to train on from there; return what is known of it.
 
+    That is a dict for the run's configuration. pair: its checksum. pair_learnt: the images that it
+    learnt, and before them those of the pair that it went on from itself, a list of words.
     Raises ValueError, in one sentence, where they are built otherwise than the pair's.
     """
     pair = load_pair(folder)
-    arguments = dict(D=pair['discriminator'], G=pair['generator'])
-    for name, network in (('D', D), ('G', G)):
+    arguments = dict(D=pair['discriminator'], G=pair['generator'], G_average=pair['generator'])
+    for name, network in (('D', D), ('G', G), ('G_average', G)):
         if shapes(network.state_dict()) != shapes(pair[name]):
             words = ', '.join(f'{key}={value}' for key, value in arguments[name].items())
-            raise ValueError(f'start: {name} in {folder} has the shapes of {words}, and the '
-                             f'parameters ask for another. Set them alike, or start to \'\'.')
+            raise ValueError(f'start: {name} in {folder} was built with {words}, and the '
+                             f'parameters ask for another. Set them alike, or train without a '
+                             f'pair: start = \'\', and no DCGAN_START.')
     D.load_state_dict(pair['D'])
     G.load_state_dict(pair['G'])
-    data = pair['config'].get('data') or 'images that it does not name'
-    print(f'Training goes on from {folder}, which learnt {data}. Where yours are '
+    G.start = folder
+    learnt = learnt_by(pair['config'])
+    print(f'Training goes on from {folder}, which learnt {THEN.join(learnt)}. Where yours are '
           f'among these, those held out are not new to it.')
-    return pair['config']['sha256']
+    return dict(pair=pair['config']['sha256'], pair_learnt=learnt)
+
+
+def learnt_by(config):
+    """Return what the pair of a config.json learnt, and before that its own pair: a list of words.
+    """
+    learnt = [config.get('data') or 'images that it does not name']
+    before = config.get('went_on_from') or {}
+    earlier = before.get('data', [])
+    return learnt + ([earlier] if isinstance(earlier, str) else list(earlier))
 
 
 # ---------------------------------------------------------------------------------- the generator

@@ -19,7 +19,7 @@ class Run:
 
     parts     dict of whatever has a state_dict(): networks, among them D and G, and optimizers
     fixed_z   (16, z_size), the noise of the grids
-    config    dict of plain values that describe the run, kept in every checkpoint. Four are for
+    config    dict of plain values that describe the run, kept in every checkpoint. Some are for
               the run itself. resume: go on from checkpoints_gan/ where that holds this very run;
               another run found there is set aside, never overwritten. rescue: when numbers are no
               longer finite, go back one epoch, once, with learning rates times this; 0: stop at
@@ -104,6 +104,10 @@ class Run:
 
     def end_epoch(self):
         """Close the epoch: print its line and save it all, or go back if numbers went bad."""
+        if not self.steps:
+            raise ValueError(f'The loader gave no batch. Each process takes its share of a batch, '
+                             f'and of {self.n_processes} one or more came away empty: batch_size '
+                             f'and the images must be as many at least.')
         progress = self.progress
         grid = self.generate(progress.fixed_z)
         steps = torch.stack(self.steps).float().cpu()        # the epoch's only wait for the device
@@ -193,6 +197,7 @@ class Run:
             if broadcast(self.progress.epoch) > 0 and self.rank > 0:
                 self.checkpoints.join()
             self.checkpoints.keep()
+            self.checkpoints.check_kept()
             self.rate_before = failures.highest_learning_rate(self.parts)
             self.held = stack.pop_all()
         return self

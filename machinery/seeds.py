@@ -15,7 +15,7 @@ def set_seed(seed):
         raise ValueError(f'seed: found {seed!r}, expected a whole number')
     torch.manual_seed(seed)
     np.random.seed(seed % 2 ** 32)
-    random.seed(seed)
+    random.seed(int(seed))
 
 
 def random_state():

@@ -22,7 +22,7 @@ def folder(tmp_path, monkeypatch):
     """An empty current folder, and none of the project's environment variables."""
     monkeypatch.chdir(tmp_path)
     for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL', 'DCGAN_FAST', 'DCGAN_ATTRIBUTES',
-                 'DCGAN_RUN'):
+                 'DCGAN_RUN', 'DCGAN_START'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('no_proxy', '*')
     return tmp_path

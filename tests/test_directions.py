@@ -64,6 +64,8 @@ def test_move_keeps_the_length():
     assert torch.allclose(moved.norm(dim=1), z.norm(dim=1))
     assert (moved @ direction > z @ direction).all()
     assert torch.allclose(rooms.move(z, direction, 0), z)
+    nowhere = torch.zeros(2, Z_SIZE)
+    assert rooms.move(nowhere, direction, 0).equal(nowhere)
 
 
 def test_measures_see_what_they_are_called():

@@ -322,10 +322,21 @@ def test_the_ladder_of_steps(small_bench, capsys):
 
 def test_presets_are_measured(small_bench, monkeypatch):
     monkeypatch.setattr(bench_loops, 'Z_SIZE', 5)
-    tiny = dict(img_size=32, conv_dim=4, batch_size=4)
+    tiny = dict(img_size=32, conv_dim=4, batch_size=4, penalty=0.01)
     presets = dict.fromkeys(('quick', 'classic', 'full'), tiny)
     monkeypatch.setattr(bench.notebook, 'PRESETS', presets)
     bench.compare_presets(small_bench)
     _, rows = common.read_csv(small_bench.into / 'bench_scaling.csv')
     assert [row['row'].split(':')[0] for row in rows] == ['quick', 'classic', 'full']
-    assert 'rounds of 4 steps of 16 images' in rows[0]['block']
+    assert 'rounds of 16 steps of 64 images' in rows[0]['block']
+
+
+def test_a_round_has_one_penalty(monkeypatch):
+    """It is taken in the first step, and weighs as much as the others would together."""
+    given = []
+
+    def capture(D, G):
+        return lambda real, z, penalty: given.append(penalty)
+    monkeypatch.setattr(bench_loops, 'captured_step', capture)
+    bench_loops.build_rounds(32, 4, 2, penalty=0.01)(2)
+    assert given == [0.16, *[0] * 15] * 2

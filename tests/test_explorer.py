@@ -180,6 +180,8 @@ def test_javascript_moves_and_blends_as_python_does(pages, notebook):
     arc = notebook.slerp(z[0], z[1], 11)
     assert torch.allclose(answer['between'][0], arc[3], atol=1e-4)
     assert torch.allclose(answer['between'][1], z[1], atol=1e-4)         # from a point to itself
+    nowhere = in_node(pages['shipped'], torch.cat([torch.zeros(1, 100), z[1:]]))
+    assert torch.allclose(nowhere['between'][0], 0.3 * z[1], atol=1e-4)  # there is no arc from 0
 
 
 def test_page_draws_torchs_faces_in_a_browser(generators, open_page):
@@ -412,6 +414,20 @@ def test_other_numbers_are_refused_in_words(open_page, text, n):
     page.fill('#pasted', text)
     assert page.inner_text('#status') == f'Found {n} numbers; a face has 100.'
     assert page.evaluate('Array.from(stage.noise)') == before
+
+
+def test_odd_numbers_do_not_blacken_the_page(open_page):
+    """Zeros are the mean face; what is too large is told; a minus sign of Word is one."""
+    page = open_page()
+    page.click('#paste')
+    page.fill('#pasted', '1e39 ' * 100)
+    assert page.inner_text('#status') == 'Some of these numbers are too large.'
+    page.fill('#pasted', '0 ' * 100)
+    wait_until(page, '!stage.to')
+    assert shown_face(page).float().std() > 5
+    page.fill('#pasted', f"tensor([{'−0.5, ' * 100}], device='cuda:0')")
+    wait_until(page, '!stage.to')
+    assert set(page.evaluate('Array.from(shownNoise())')) == {-0.5}
 
 
 def test_faces_that_the_page_begins_with(generators, open_page, pages):

@@ -169,23 +169,76 @@ def test_licence_follows_the_data(notebook, folder, data, licence):
     assert 'model-index' not in head and 'metrics' not in head
 
 
-@pytest.mark.parametrize('sha256, licence, words', [
-    ('that of the pair', 'other', 'dcgan-64, which learnt 18,000 images of 64x64'),
-    ('another', 'unknown', 'dcgan-64, which learnt unknown images')])
-def test_licence_of_the_pair_before_holds(notebook, folder, sha256, licence, words):
-    """Who goes on from CelebA's faces with photos of their own is bound by CelebA's terms."""
-    start = str(ASSETS / 'dcgan-64')
-    if sha256 == 'that of the pair':
-        sha256 = helpers.load_pair(start)['config']['sha256']
-    before = export.pair_before(dict(start=start, pair=sha256))
-    config = dict(data='9 images, holiday/', went_on_from=before)
-    assert f'license: {licence}' in export.all_data_of(config)['license']
-    assert ('CelebA' in export.all_data_of(config)['terms']) == (licence == 'other')
-    train_run(notebook, data='9 images, holiday/')
-    best = helpers.load_checkpoint(best=True)
-    best['config'] |= dict(start=start, pair=sha256)
-    export.write_folder(folder / 'mine', best, {})
-    assert f'| went on from | {words}' in (folder / 'mine/README.md').read_text(encoding='utf-8')
+FACES, PHOTOS, DRAWN = '9 images, celeba/', '9 images, holiday/', '9 images, drawn by code'
+
+
+@pytest.mark.parametrize('data, before, licence, celebas', [
+    (PHOTOS, [FACES], 'other', True), (PHOTOS, [PHOTOS, FACES], 'other', True),
+    (FACES, [PHOTOS], 'other', True), (DRAWN, [FACES], 'other', True),
+    (PHOTOS, [DRAWN], 'unknown', False), (DRAWN, [PHOTOS], 'unknown', False),
+    (PHOTOS, '9 images, celeba/', 'other', True), (DRAWN, [DRAWN], 'mit', False)])
+def test_licence_of_the_pairs_before_holds(data, before, licence, celebas):
+    """Who goes on from CelebA's faces is bound by CelebA's terms, over any number of pairs."""
+    config = dict(data=data, went_on_from=dict(name='pair', data=before))
+    found = export.all_data_of(config)
+    assert f'license: {licence}' in found['license']
+    assert ('CelebA' in found['terms']) == celebas
+    assert found['words'] == export.data_of(data)['words']
+
+
+def test_card_names_all_pairs_before(notebook, folder):
+    """Also where the pair's folder is gone: the run itself knows what came before it."""
+    for name, data, start in (('first', FACES, ''), ('second', PHOTOS, 'first'),
+                              ('third', PHOTOS, 'second')):
+        D, G, names = tiny_training(vars(notebook))
+        vars(notebook).update(names)
+        config = dict(img_size=32, d_conv_dim=4, d_batch_norm=True, data=data, start=start)
+        if start:
+            config |= helpers.start_from(start, D, G)
+            shutil.rmtree(start)
+        notebook.train(D, G, 1, config=config)
+        export.main(['checkpoints_gan', '--output', name])
+    text = (folder / 'third/README.md').read_text(encoding='utf-8')
+    assert f'| went on from | second, which learnt {PHOTOS}, and before that {FACES} |' in text
+    assert 'license: other' in text and 'CelebA is for non-commercial' in text
+    config = (folder / 'third/config.json').read_text()
+    assert 'run_folder' not in config and '"start"' not in config
+
+
+def test_nothing_of_others_is_overwritten(notebook, folder):
+    """Neither a folder with other files nor the project's own pair; an earlier export is."""
+    train_run(notebook)
+    (folder / 'mine').mkdir()
+    (folder / 'mine/README.md').write_text('my words')
+    with pytest.raises(SystemExit, match='mine holds other files'):
+        export.main(['checkpoints_gan', '--output', 'mine'])
+    assert [path.name for path in (folder / 'mine').iterdir()] == ['README.md']
+    shipped = (ASSETS / 'dcgan-32/config.json').read_bytes()
+    export.main(['checkpoints_gan'])
+    assert (ASSETS / 'dcgan-32/config.json').read_bytes() == shipped
+    (folder / 'dcgan-32/model.onnx').write_text('of another generator')
+    export.main(['checkpoints_gan'])
+    assert not (folder / 'dcgan-32/model.onnx').exists()
+
+
+@pytest.mark.parametrize('name', ['my: model', '@home', '- dash', 'null', "it's #1", '[faces]'])
+def test_any_name_of_a_folder_is_that_of_the_model(notebook, folder, name):
+    """And words with a bar stay in their cell."""
+    train_run(notebook)
+    export.main(['checkpoints_gan', '--output', name, '--made-by', 'a | b\nc'])
+    head, text = head_of(folder / name)
+    assert head['model-index'][0]['name'] == name
+    assert '| made by | a \\| b c |' in text
+
+
+def test_run_of_other_code_is_refused(notebook, folder):
+    """Its card would draw other faces than the run's."""
+    edited = load_definitions(NOTEBOOK, [('nn.ReLU(inplace=True)]\n        for deep',
+                                          'nn.LeakyReLU(0.2)]\n        for deep')])
+    train_run(edited)
+    with pytest.raises(SystemExit, match='other code of Generator'):
+        export.main(['checkpoints_gan', '--output', 'my_model'])
+    assert not (folder / 'my_model').exists()
 
 
 @pytest.mark.parametrize('n_held_out, words', [(0, 'of the training'), (22, 'held out (a share')])

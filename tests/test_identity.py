@@ -74,6 +74,15 @@ def test_the_same_images_elsewhere_are_the_same_run(notebook, folder, capsys):
     assert resumed(capsys) == 'continued'
 
 
+def test_the_same_pair_elsewhere_is_the_same_run():
+    """Its checksum tells, not the name of its folder."""
+    config = dict(pair='its checksum', start='moved', resume=True)
+    assert identity.differences(config, dict(pair='its checksum', start='here')) == []
+    another = config | dict(pair='another')
+    assert identity.differences(another, dict(pair='its checksum')) == ['pair']
+    assert identity.differences(dict(start=''), dict(start='here')) == ['start']
+
+
 # ------------------------------------------------------------------------------------------- code
 
 CHANGES = [
@@ -130,7 +139,8 @@ def test_edited_code_is_told_apart(notebook, name, old, new):
     ('"""Update D once and G once.', '"""Update both, D before G.'),
     ('D_real, D_fake = D(real), D(fake.detach())', 'D_real, D_fake = (D(real),\n'
      '        D(fake.detach()))'),
-    ('apart = max(1, len(faces) // 24)', 'apart = 1')])
+    ('photos = (faces.held_out if len(faces.held_out) else faces.images)[:8]',
+     'photos = faces.images[:8]')])
 def test_code_that_does_the_same_is_the_same(notebook, old, new):
     """A comment, a docstring, layout, what comes after training."""
     edited = configuration(load_definitions(NOTEBOOK, [(old, new)]))

@@ -100,6 +100,18 @@ def test_parameter_of_which_something_was_made_anew_is_kept(kernel, capsys):
     assert 'that counts' not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('start, loaded', [('my_pair', ''), ('', 'my_pair')])
+def test_pair_that_was_not_loaded_is_told(kernel, start, loaded):
+    """The parameter was changed, and the cell with build_network was not run again."""
+    kernel.names['start'] = start
+    kernel.names['PARAMETERS'].append('start')
+    kernel.configure()
+    if loaded:
+        kernel.G.start = loaded
+    with pytest.raises(ValueError, match=f"start: found '{start}', but G has .* build_network on"):
+        kernel.train()
+
+
 def test_two_time_scales_are_nobodys_fault(kernel, capsys):
     """D learns four times as fast: by hand, by other optimizers, or by rates without lr."""
     kernel.names['d_optimizer'].param_groups[0]['lr'] = 16e-4

@@ -1,4 +1,6 @@
 """DCGAN_PRESET, and the preset that a machine gets without it."""
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -45,6 +47,7 @@ def configured(monkeypatch, wish, **by_hand):
     ('quick lr=0.0008 seed=1', dict(lr=0.0008, seed=1)),
     ('quick objective=hinge dataset="svhn"', dict(objective='hinge', dataset='svhn')),
     ('quick balance=("Male","Young")', dict(balance=('Male', 'Young'))),
+    ('quick balance=Male', dict(balance=('Male',))),
     ('quick flip=False penalty=0 seed=0', dict(flip=False, penalty=0, seed=0)),
     ('quick n_epochs=3', dict(n_epochs=3))])
 def test_preset_changes_every_parameter(monkeypatch, wish, expected):
@@ -60,7 +63,7 @@ def test_preset_changes_every_parameter(monkeypatch, wish, expected):
     ('quick lr=True', "lr: found 'True', expected a number"),
     ('quick seed=1.5', "seed: found '1.5', expected a whole number"),
     ('quick print_every=0', 'print_every: found 0, expected a whole number, 1 or more'),
-    ('quick balance=("Male")', r"balance: found .* expected names like \('Male','Young'\)"),
+    ('quick balance=7', r"balance: found '7', expected a name, or several like"),
     ('quick img_size=48', 'img_size: found 48, expected one of 32, 64, 128'),
     ('quick lr', "lr: found '', expected a number"),
     ('quick lr=1 lr=2', "DCGAN_PRESET: found lr twice, expected it once"),
@@ -70,6 +73,15 @@ def test_preset_changes_every_parameter(monkeypatch, wish, expected):
 def test_wrong_changes_are_refused_in_words(monkeypatch, wish, message):
     with pytest.raises(ValueError, match=message):
         configured(monkeypatch, wish)
+
+
+def test_values_by_hand_become_plain_ones(monkeypatch):
+    """As checkpoints hold them: a path as text, a list as a tuple."""
+    monkeypatch.setenv('DCGAN_PRESET', 'quick')
+    scope = PARAMETERS | dict(dataset=Path('some/where'), balance=['Male', 'Young'])
+    config = helpers.configure(scope.copy(), helpers.choose_preset(PRESETS), scope)
+    assert (config['dataset'], config['balance']) == ('some/where', ('Male', 'Young'))
+    assert (scope['dataset'], scope['balance']) == ('some/where', ('Male', 'Young'))
 
 
 def test_wrong_size_by_hand_is_refused_at_once(monkeypatch):

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -190,6 +191,29 @@ def test_step_that_returns_something_else(notebook, folder, monkeypatch, returne
     with pytest.raises(TypeError, match=message):
         train_tiny(notebook, 1)
     assert len(calls) == 1
+
+
+def test_config_that_cannot_be_kept_is_told_before_training(notebook, folder):
+    """Not by an unreadable checkpoint when the training is over."""
+    with pytest.raises(ValueError, match='config holds what no checkpoint can keep: .*Path'):
+        train_tiny(notebook, 1, data_dir=Path('faces'))
+    assert not Path('checkpoints_gan/latest.pt').exists()
+
+
+class Empty:
+    """A loader that promises batches and gives none, as where processes outnumber the images."""
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        return iter(())
+
+
+def test_epoch_without_a_batch_is_told(notebook, folder):
+    D, G, names = tiny_training(vars(notebook))
+    with global_names(notebook.train, **names), pytest.raises(ValueError, match='gave no batch'):
+        notebook.train(D, G, 1, loader=Empty())
 
 
 def test_step_whose_figures_keep_their_graph(notebook, folder, monkeypatch):

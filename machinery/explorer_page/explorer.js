@@ -204,10 +204,15 @@ function openPaste() {
 
 // Show the face of the numbers in a text, with or without brackets and commas.
 function paste(text) {
-  const found = text.match(/[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?/gi) || [];
+  const plain = text.replace(/\u2212/g, '-').replace(/\b(device|dtype|grad_fn)=.*/s, '');
+  const found = plain.match(/[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?/gi) || [];
   const noise = Float32Array.from(found, Number);
-  if (noise.length !== generator.z_size || !noise.every(Number.isFinite)) {
+  if (noise.length !== generator.z_size) {
     say(`Found ${noise.length} numbers; a face has ${generator.z_size}.`);
+    return;
+  }
+  if (!noise.every(Number.isFinite)) {
+    say('Some of these numbers are too large.');
     return;
   }
   choose(noise);

@@ -34,10 +34,11 @@ function readGenerator(data) {
 
 // Multiply n inputs, from x[start] on, by rows of weights, and put the sum of the rows into sums.
 // Inputs that are 0, half of them after a ReLU, cost nothing; four rows at a time halve the traffic.
-const used = new Int32Array(4096);
+let used = new Int32Array(0);
 
 function multiply(x, start, n, weights, sums) {
   const width = sums.length;
+  if (used.length < n) used = new Int32Array(n);
   let nUsed = 0;
   for (let i = 0; i < n; i++) {
     if (x[start + i] !== 0) used[nUsed++] = i;
@@ -137,7 +138,8 @@ function dot(a, b) {
 function slerp(start, end, t) {
   const cosine = dot(start, end) / Math.sqrt(dot(start, start) * dot(end, end));
   const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
-  if (Math.sin(angle) < 1e-4) return start.map((value, i) => (1 - t) * value + t * end[i]);
+  const isArc = Math.sin(angle) >= 1e-4;           // not so where a length is 0
+  if (!isArc) return start.map((value, i) => (1 - t) * value + t * end[i]);
   const fromStart = Math.sin((1 - t) * angle) / Math.sin(angle);
   const fromEnd = Math.sin(t * angle) / Math.sin(angle);
   return start.map((value, i) => fromStart * value + fromEnd * end[i]);
@@ -150,6 +152,6 @@ function moveAlong(z, directions, amounts) {
   directions.forEach((direction, number) => {
     for (let i = 0; i < moved.length; i++) moved[i] += amounts[number] * direction.vector[i];
   });
-  const ratio = Math.sqrt(dot(z, z) / dot(moved, moved));
+  const ratio = Math.sqrt(dot(z, z) / Math.max(dot(moved, moved), 1e-24));     // z may be 0
   return moved.map((value) => value * ratio);
 }
