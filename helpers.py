@@ -116,8 +116,9 @@ def _what_suits(presets):
     """Return the name of the preset that suits machine and images, and the reason in words."""
     n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW_IMAGES + 1)
     if 'few' in presets and 0 < n_images <= FEW_IMAGES:
-        return 'few', (f': {n_images:,} images are few, so training goes on from a trained pair '
-                       f'and D sees them augmented; with DCGAN_PRESET=quick it would not')
+        heart = ', and fewer than 100 are soon learnt by heart' if n_images < 100 else ''
+        return 'few', (f': {n_images:,} images are few{heart}. So training goes on from a trained '
+                       f'pair, and D sees images augmented. DCGAN_PRESET=quick begins from scratch')
     return ('full' if torch.cuda.is_available() else 'quick'), ''
 
 

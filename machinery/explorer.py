@@ -242,8 +242,8 @@ def show_page(G, found, data, folder, largest=LARGEST_INLINE, kept=()):
         return
     print(f'{path}: {n_bytes:,} bytes. Open it with a double click, or mail it.')
     if n_bytes > largest:
-        print(f'It is not shown here, for the notebook would grow by it. To see it here too, call '
-              f'helpers.show_page with largest={n_bytes}.')
+        print(f'It is not shown here, for the notebook would grow by it. To see it here too, '
+              f'add this to the call of helpers.show_page: largest={n_bytes}')
     elif in_notebook():
         display(HTML(framed(page)))
 

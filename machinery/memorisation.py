@@ -45,7 +45,8 @@ class Memorisation:
             return 'learnt by heart, in part'
         n = min(len(self.training), len(self.held_out))
         if n < FEWEST:
-            return f'too few faces to tell, {n} and not {FEWEST} of each kind'
+            return (f'too few faces to tell, {n} and not {FEWEST} of each kind (a larger hold_out '
+                    f'holds out more)')
         return 'no sign of learning by heart'
 
     def __str__(self):

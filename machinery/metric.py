@@ -13,6 +13,7 @@ from .encoder import FaceEncoder, to_bytes
 # of torch-fidelity's release 0.2.0
 INCEPTION = 'weights-inception-2015-12-05-6726825d.pth'
 FEW = 20             # images: with fewer, distances mean little
+ROUGH = 100          # real faces: held against fewer, distances are large and rough
 NEIGHBOURS = 3       # how far an image's neighbourhood reaches: to the third nearest of its crowd
 
 
@@ -72,8 +73,9 @@ class FaceDistance:
         if not self:
             return f'No distance to real faces will be measured: {self.why_not}'
         kind = 'that training does not see' if self.are_held_out else 'of the training'
+        few = '. So few faces judge badly: trust your eyes' if self.n < ROUGH else ''
         return (f'Fréchet face distance to {self.n:,} real faces {kind}; '
-                f'floor, from other real faces: {self.floor:.2f}')
+                f'floor, from other real faces: {self.floor:.2f}{few}')
 
     def __call__(self, images):
         """Return the distance of images, (n, 3, s, s): uint8, or float in [-1, 1].

@@ -166,20 +166,28 @@ def start_from(folder, D, G):
     Raises ValueError, in one sentence, where they are built otherwise than the pair's.
     """
     pair = load_pair(folder)
-    arguments = dict(D=pair['discriminator'], G=pair['generator'], G_average=pair['generator'])
     for name, network in (('D', D), ('G', G), ('G_average', G)):
         if shapes(network.state_dict()) != shapes(pair[name]):
-            words = ', '.join(f'{key}={value}' for key, value in arguments[name].items())
-            raise ValueError(f'start: {name} in {folder} was built with {words}, and the '
-                             f'parameters ask for another. Set them alike, or train without a '
-                             f'pair: start = \'\', and no DCGAN_START.')
+            raise ValueError(f'start: {name} in {folder} is built otherwise than the parameters '
+                             f'ask for. What fits it is {_parameters_of(pair)}. Or train without '
+                             f'a pair: start = \'\', and no DCGAN_START.')
     D.load_state_dict(pair['D'])
     G.load_state_dict(pair['G'])
     G.start = folder
     learnt = learnt_by(pair['config'])
-    print(f'Training goes on from {folder}, which learnt {THEN.join(learnt)}. Where yours are '
-          f'among these, those held out are not new to it.')
+    print(f'Training goes on from {folder}, which learnt {THEN.join(learnt)}. If yours are '
+          f'among these, it may know those held out, and the distances flatter it.')
     return dict(pair=pair['config']['sha256'], pair_learnt=learnt)
+
+
+def _parameters_of(pair):
+    """Return the notebook's parameters that suit a pair, as DCGAN_PRESET takes them."""
+    wanted = dict(pair['generator'])
+    wanted |= {f'd_{name}': value for name, value in pair['discriminator'].items()}
+    if 'conv_dim' in wanted:
+        wanted['g_conv_dim'] = wanted.pop('conv_dim')
+    wanted.pop('d_img_size', None)                   # that of G
+    return ' '.join(f'{name}={value}' for name, value in wanted.items())
 
 
 def learnt_by(config):

@@ -65,6 +65,6 @@ def interrupted(number, saved, resume):
     saved   the last epoch on disk
     resume  whether the run was to be taken up again
     """
-    how = 'run this cell again' if resume else 'train with resume=True'
+    how = 'run this cell, or the same command, again' if resume else 'train with resume=True'
     return (f'Interrupted in epoch {number}. On disk: all up to the end of epoch {saved}. '
             f'To go on, {how}.')

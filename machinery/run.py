@@ -53,8 +53,8 @@ class Run:
         self.n_epochs = n_epochs
         self.view.show(self)
         if self.progress.epoch >= n_epochs:
-            self.say(f'All {self.progress.epoch} epochs are done; to train further, '
-                     f'raise n_epochs.')
+            self.say(f'All {self.progress.epoch} epochs are done; to train further, raise n_epochs '
+                     f'above that. For a new run, set resume = False or another run_folder.')
         if self.config.get('start') and self.progress.epoch == 0 and self.distance:
             self._measure_start()
         while self.progress.epoch < n_epochs:

@@ -163,7 +163,8 @@ def _what_is_wrong(name, path):
         return f'is an archive. Unpack it ({command}) and name the folder {path.stem}.'
     what = 'is a file' if path.exists() else 'does not exist'
     endings = ', '.join(ENDINGS)
-    return f'{what}, a folder of {endings} images was expected (from {Path.cwd().name}/).'
+    seen_from = '' if path.is_absolute() else f' (from {Path.cwd().name}/)'
+    return f'{what}, a folder of {endings} images was expected{seen_from}.'
 
 
 def load_svhn(image_size, max_images=None):

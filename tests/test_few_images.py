@@ -81,7 +81,7 @@ def test_training_goes_on_from_a_pair(notebook, pair, capsys):
     saved = load_pair(pair)
     assert helpers.start_from(pair, D, G) == dict(pair=saved['config']['sha256'],
                                                   pair_learnt=['9 images, somewhere/'])
-    assert 'which learnt 9 images, somewhere/. Where yours' in capsys.readouterr().out
+    assert 'which learnt 9 images, somewhere/. If yours' in capsys.readouterr().out
     for name, network in (('D', D), ('G', G)):
         for key, value in network.state_dict().items():
             expect_close(f'{name}.{key}', value, saved[name][key], 0)
@@ -114,10 +114,11 @@ def test_distance_of_the_pair_is_said_before_training(notebook, pair, capsys):
 
 def test_other_shapes_are_refused(notebook, pair):
     D, G = notebook.Discriminator(4), notebook.Generator(6, 5)
-    words = f'start: G in {pair} was built with z_size=6, conv_dim=4'
+    words = (f'start: G in {pair} is built otherwise .* What fits it is z_size=6 img_size=32 '
+             f'd_conv_dim=4 g_conv_dim=4. Or')
     with pytest.raises(ValueError, match=words):
         helpers.start_from(pair, D, G)
-    with pytest.raises(ValueError, match=f'start: D in {pair} was built with conv_dim=4'):
+    with pytest.raises(ValueError, match=f'start: D in {pair} is built otherwise'):
         helpers.start_from(pair, notebook.Discriminator(5), G)
 
 

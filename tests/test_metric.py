@@ -60,6 +60,8 @@ def test_held_out_faces_judge(crowd):
     copies = distance(images[:150])
     assert distance.floor / 2 < copies < 2 * distance.floor
     assert 'training does not see' in str(distance)
+    few = FaceDistance(crowd, held_out=crowd[:30])
+    assert ('trust your eyes' in str(few)) and 'trust your eyes' not in str(distance)
     assert 'of the training' in str(FaceDistance(images, n=100))
     nearer = FaceDistance(images, n=150)
     assert nearer(nearer.real) < nearer.floor / 10

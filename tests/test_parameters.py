@@ -195,7 +195,7 @@ def test_networks_are_new_again_where_no_epoch_was_finished(kernel, capsys):
     kernel.loader = Acting(kernel.loader, 2, raises(KeyboardInterrupt()))
     with pytest.raises(FileNotFoundError):           # there is no checkpoint yet
         kernel.train()
-    assert 'To go on, run this cell again.' in capsys.readouterr().out
+    assert 'To go on, run this cell, or the same command, again.' in capsys.readouterr().out
     assert torch.equal(numbers_of(kernel.D), before[0])
     assert torch.equal(numbers_of(kernel.G), before[1])
     kernel.train()

@@ -91,7 +91,7 @@ def test_fewer_epochs_than_a_run_has(notebook, folder, capsys):
     """Nothing is trained, and the line counts the epochs that there are."""
     run_training(notebook, 2)
     run_training(notebook, 1, resume=True)
-    assert 'All 2 epochs are done; to train further, raise n_epochs.' in capsys.readouterr().out
+    assert 'to train further, raise n_epochs above that' in capsys.readouterr().out
 
 
 def test_more_epochs_for_a_finished_run(notebook, folder, capsys):
