@@ -8,6 +8,7 @@ sliders are the directions of experiments/directions.py. Those of the shipped ge
 from directions.npz; for any other generator they are measured first, which takes minutes: two of
 one core for 32x32 and conv_dim 64. --no-sliders leaves them out.
 """
+import os
 from pathlib import Path
 
 import helpers
@@ -43,7 +44,7 @@ def main(arguments=None):
         config = helpers.load_checkpoint(options.run, best=True)['config']
         data = config.get('data') or 'Pictures that the run does not name'
         learnt = pretrained.THEN.join([data, *config.get('pair_learnt', [])])
-        whose = dict(data=learnt, folder=options.run)
+        whose = dict(data=learnt, folder=os.path.relpath(options.run))
     held, rows = {}, []
     if not options.no_sliders and config.get('dataset') != 'svhn':       # no faces, no smiles
         held, rows = sliders_of(G)

@@ -59,7 +59,6 @@ CHANGES = (                  # of ours, that were tried
     dict(batch_size=8, lr=1.6e-3, penalty_every=4),
     dict(batch_size=8, lr=2.4e-3, penalty_every=4),
     dict(batch_size=4, lr=1.2e-3),
-    dict(batch_size=8, lr=1.2e-3, d_width=2),
     *(dict(step=name) for name in STEPS),
 )
 SEARCH = {in_words(changes) or 'none': OURS | changes for changes in CHANGES}

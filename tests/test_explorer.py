@@ -241,7 +241,7 @@ def test_page_of_a_run(notebook, capsys):
     command.main(['checkpoints_gan', '--output', 'mine.html', '--no-sliders'])
     with open('mine.html', encoding='utf-8') as file:
         page = file.read()
-    assert 'six drawings. If these' in page
+    assert 'six drawings. If CelebA' in page
     assert 'helpers.face(numbers, &#x27;checkpoints_gan&#x27;)' in page
     assert '0 sliders' in capsys.readouterr().out
 

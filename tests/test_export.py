@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import helpers
-from experiments import common, export, pictures
+from experiments import common, explorer, export, pictures
 from machinery.lesson import load_definitions
 from machinery.pretrained import NETWORKS
 from tests.test_edits import EDITS
@@ -201,6 +201,9 @@ def test_card_names_all_pairs_before(notebook, folder):
     text = (folder / 'third/README.md').read_text(encoding='utf-8')
     assert f'| went on from | second, which learnt {PHOTOS}, and before that {FACES} |' in text
     assert 'license: other' in text and 'CelebA is for non-commercial' in text
+    explorer.main(['checkpoints_gan', '--output', 'page.html', '--no-sliders'])
+    page = (folder / 'page.html').read_text(encoding='utf-8')
+    assert f'{PHOTOS}, and before that {PHOTOS}, and before that {FACES}' in page
     config = (folder / 'third/config.json').read_text()
     assert 'run_folder' not in config and '"start"' not in config
 
