@@ -8,7 +8,7 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from .console import in_notebook
-from .pictures import D_COLOUR, G_COLOUR, to_array
+from .pictures import D_COLOUR, G_COLOUR, label_plainly, to_array
 
 SHARE = 0.02         # of the training time that may go into pictures
 SECOND = 2.0         # seconds from the first picture, at the start, to the next
@@ -105,4 +105,5 @@ def _plot_distances(axes, distances):
     epochs, values, _ = zip(*distances, strict=True)
     axes.plot(epochs, values, 'o-', color='tab:green', label='distance to real faces')
     axes.set(yscale='log', ylabel='distance')
+    label_plainly(axes.yaxis)
     axes.legend(fontsize=8, loc='upper right')

@@ -4,6 +4,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import ticker
 from PIL import Image
 from torchvision.utils import make_grid
 
@@ -127,7 +128,15 @@ def plot_distance(history, floor=None):
     if floor and math.isfinite(floor):
         _plot_level(axes, floor, f'floor, other real faces: {floor:.2f}', 'grey')
     axes.set(yscale='log', xlabel='epoch', ylabel='Fréchet face distance')
+    label_plainly(axes.yaxis)
     axes.legend(fontsize=8)
+
+
+def label_plainly(axis):
+    """Label a logarithmic axis with numbers like 2, 3, 5 and 10, and not with powers of ten."""
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+    axis.set_major_formatter('{x:g}')
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def plot_recovery(found):
