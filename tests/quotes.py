@@ -20,7 +20,7 @@ NOT_FROM_CSV = {
         '`conv_dim` 32, with three seeds', '| seconds to 20 | to 10 | to 5 | to 3 |',
         'within 25 minutes',
         'Python 3.11 or newer', '5 GB', '240 MB', 'a folder of 2,000 images or fewer', '200 photos',
-        '5,000 faces of the training',
+        '5,000 faces of the training', 'Take 100 photos or more', 'about 1,200 images',
         'With 100 faces cut otherwise', '| 32 | 10 | all |',
         '| 8 | 2 | 64 images |', '| 32 | 8 | at most 18,000 |', '| 64 | 50 | all |',
         'tensor (16, 3, s, s) in [−1, 1]', 'Rank 0', 'images left in [0, 1]'],
