@@ -309,6 +309,26 @@ def race_lengths_table(size='32'):
     return markdown(['images seen', *[f'{length:,}' for length in lengths]], lines)
 
 
+def compare_table():
+    """The distances of generators of the same images: mean, lowest and highest of the seeds."""
+    found = {}
+    for result in rows_of('compare'):
+        found.setdefault(result['generator'], []).append(result)
+    lines = []
+    for generator, results in found.items():
+        cells = [spread_of([float(result[column]) for result in results])
+                 for column in ('of_training', 'held_out')]
+        lines.append([generator, *cells])
+    first = next(iter(found.values()))[0]
+    floors = [f'{float(first[column]):.2f}' for column in ('floor_of_training', 'floor_held_out')]
+    lines.append(['other real faces', *floors])
+    return markdown(['', 'from faces of the training', 'from those held out'], lines)
+
+
+def spread_of(values):
+    return f'{mean(values):.2f} ({min(values):.2f}–{max(values):.2f})'
+
+
 def search_table():
     """What was tried before a recipe was chosen: the distance and the seconds of each."""
     lines = [[result['recipe'], f'{float(result["ffd"]):.2f}', f'{float(result["seconds"]):.0f} s']
@@ -370,6 +390,7 @@ def all_tables():
         'race, seconds at 64x64': race_table('64'),
         'race, lengths at 64x64': race_lengths_table('64'),
         'race, search': search_table(),
+        'compare': compare_table(),
         'step_time, where': step_time_table('where', 'share'),
         'step_time, what if': step_time_table('what if', 'ratio'),
         'step_time, torch': step_time_table('torch', 'ratio'),

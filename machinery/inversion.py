@@ -16,7 +16,7 @@ PRIOR = 0.01         # weight of how far the noise is longer than G has seen it,
 FEATURES = 0.02      # weight of the squared error in the encoder's features, likewise
 
 
-def invert(G, images, n_starts=2, n_steps=400, seed=0, features=FEATURES):
+def invert(G, images, n_starts=2, n_steps=800, seed=0, features=FEATURES):
     """Find for each image the noise whose face comes nearest: (n, z_size), on the CPU.
 
     Of 500 random faces those that are nearest to the image are where the search starts. From there

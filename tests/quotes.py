@@ -195,7 +195,19 @@ NOTEBOOK = "the whole notebook on drawn faces, this machine's own preset"
 def experiments_readme():
     return [*study_sentences(), *bench_sentences(), *race_section(), *few_images(),
             *step_time_sentences(), *balance_sentences(), *picture_sentences(),
-            *inversion_sentences()]
+            *inversion_sentences(), *compare_sentences()]
+
+
+def compare_sentences():
+    means = {generator: mean_of('of_training', [row for row in rows_of('compare')
+                                                if row['generator'] == generator])
+             for generator in ('dcgan-32', 'generator-32')}
+    share = means['dcgan-32'] / means['generator-32']
+    n_judged = int(rows_of('compare')[0]['n_judged'])
+    return [
+        f"comes to {share:.2f} of the earlier one's distance",
+        f'from {n_judged:,} faces of the training',
+        f'three seeds, {n_judged:,} generated faces']
 
 
 def race_section():
@@ -234,7 +246,10 @@ def step_time_sentences():
     steps = {row['batch']: float(row['ms_a_step']) for row in rows_of('step_time')
              if row['name'] == 'the whole step'}
     bound = steps['16'] / kernels['16']
+    found = {row['recipe']: f'{float(row["ffd"]):.2f}' for row in rows_of('race_search')}
     return [
+        f"ours comes to {found['step one forward of D for fakes']} and to "
+        f"{found['step one backward through D']}, and to {found['none']} by the step as it is",
         f"oneDNN's own kernels take {kernels['16']:.1f} of {steps['16']:.1f} ms at batch 16",
         f'without anything around them the step could be {bound:.1f} times as fast, and no more']
 

@@ -15,6 +15,7 @@ from experiments import (
     bench_timing,
     commands,
     common,
+    compare,
     encoder,
     export,
     memorisation,
@@ -25,6 +26,8 @@ from experiments import (
 )
 from experiments.study_settings import SETTINGS
 from machinery import files
+from machinery.batches import ImageDataset
+from machinery.drawn import drawn_faces
 from tests import quotes
 from tests.tools import ASSETS, NOTEBOOK, PROJECT
 
@@ -39,7 +42,8 @@ def leave_the_process_as_it_was():
     torch.set_num_threads(n_threads)
 
 
-COMMANDS = [balance, bench, commands, encoder, export, memorisation, pictures, study, tables]
+COMMANDS = [balance, bench, commands, compare, encoder, export, memorisation, pictures, study,
+            tables]
 
 # ------------------------------------------------------------------------ documents and csv files
 
@@ -329,6 +333,22 @@ def test_presets_are_measured(small_bench, monkeypatch):
     _, rows = common.read_csv(small_bench.into / 'bench_scaling.csv')
     assert [row['row'].split(':')[0] for row in rows] == ['quick', 'classic', 'full']
     assert 'rounds of 16 steps of 64 images' in rows[0]['block']
+
+
+def test_generators_are_compared(tmp_path, monkeypatch):
+    """A folder and a file of an earlier version, each with every seed, by the same real faces."""
+    faces = ImageDataset(drawn_faces(90, 32)).hold_out(0.3)
+    monkeypatch.setattr(compare, 'images_of_run', lambda *_: faces)
+    monkeypatch.setattr(compare, 'N_JUDGED', 60)
+    monkeypatch.setattr(compare, 'SEEDS', (0, 1))
+    compare.main(['--faces', str(tmp_path), '--into', str(tmp_path), str(ASSETS / 'dcgan-32'),
+                  str(ASSETS / 'generator-32.pt')])
+    _, rows = common.read_csv(tmp_path / 'compare.csv')
+    assert [row['generator'] for row in rows] == ['dcgan-32'] * 2 + ['generator-32'] * 2
+    assert len({row['of_training'] for row in rows}) == len({row['held_out'] for row in rows}) == 4
+    assert len({row['floor_held_out'] for row in rows}) == 1
+    assert {row['n_held_out'] for row in rows} == {'27'}
+    assert str(tmp_path) not in rows[0]['command']
 
 
 def test_a_round_has_one_penalty(monkeypatch):
