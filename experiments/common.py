@@ -49,6 +49,12 @@ def command(experiment, *arguments):
     return shlex.join(['python', '-m', f'experiments.{experiment}', *map(str, arguments)])
 
 
+def name_of(path):
+    """Return what a command in a table calls a file or folder: where it is in the project, if so.
+    """
+    return f'assets/{path.name}' if path.resolve().parent == ASSETS else path.name
+
+
 def provenance(command_line):
     """Return the columns that say what made a row, and on what."""
     return dict(device=helpers.device_name(), torch=torch.__version__, command=command_line)

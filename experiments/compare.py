@@ -20,12 +20,11 @@ COLUMNS = ('generator', 'seed', 'of_training', 'floor_of_training', 'held_out', 
            'n_judged', 'n_held_out', 'data', 'images_seen', 'command', 'device', 'torch')
 
 
-def measure(G, seed, distances):
+def measure(notebook, G, seed, distances):
     """Return the distances of one crowd of faces of G, as {column: text}.
 
     distances  {column: FaceDistance}
     """
-    notebook = common.notebook_definitions()
     z = torch.randn(N_JUDGED, G.z_size, generator=torch.Generator().manual_seed(seed))
     faces = notebook.generate(G, z)
     return {column: f'{distance(faces):.4f}' for column, distance in distances.items()}
@@ -37,6 +36,7 @@ def main(arguments=None):
     parser.add_argument('--faces', type=common.existing_folder, required=True, metavar='FOLDER',
                         help='the images that they were trained on')
     options = parser.parse_args(arguments)
+    notebook = common.notebook_definitions()
     config = helpers.load_pair(options.generators[0])['config']
     dataset = images_of_run(options.faces, config['recipe'] | dict(images=config['images']))
     distances = {
@@ -44,16 +44,15 @@ def main(arguments=None):
         'held_out': helpers.FaceDistance(dataset.images, n_judged=N_JUDGED,
                                          held_out=dataset.held_out)}
     floors = {f'floor_{column}': f'{distance.floor:.4f}' for column, distance in distances.items()}
-    names = [f'assets/{path.name}' if path.resolve().parent == common.ASSETS else path.name
-             for path in options.generators]
+    names = [common.name_of(path) for path in options.generators]
     line = common.command('compare', '--faces', f'{options.faces.name}/', *names)
     known = dict(n_judged=N_JUDGED, n_held_out=len(dataset.held_out), data=config['data'])
     table = common.Table(options.into / 'compare.csv', COLUMNS, ('generator', 'seed', 'device'))
     for path in options.generators:
         saved = helpers.load_pretrained(path)
-        G = helpers.rebuild(common.notebook_definitions().Generator, saved, saved['weights'])
+        G = helpers.rebuild(notebook.Generator, saved, saved['weights'])
         for seed in SEEDS:
-            found = measure(G, seed, distances)
+            found = measure(notebook, G, seed, distances)
             print(path.name, seed, found, flush=True)
             table.merge([dict(generator=path.stem, seed=seed, images_seen=images_seen(path))
                          | known | floors | found | common.provenance(line)])

@@ -243,7 +243,7 @@ def pair_before(config):
     if not start:
         return {}
     return dict(name=Path(start).name, sha256=config.get('pair', ''),
-                data=config.get('pair_learnt', ['images that it does not name']))
+                data=config.get('pair_learnt', [pretrained.UNNAMED]))
 
 
 def data_of(words):

@@ -11,7 +11,6 @@ the same twice: of those 100 faces, which must be noticed, and of 100 faces that
 which must not. That takes two minutes a generator.
 """
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
@@ -146,8 +145,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     asked = ['--faces', options.faces.name + '/']
     for folder in options.folders:
-        name = f'assets/{folder.name}' if folder.parent == common.ASSETS else folder.name
-        whence = common.provenance(common.command('memorisation', *asked, Path(name)))
+        name = common.name_of(folder)
+        whence = common.provenance(common.command('memorisation', *asked, name))
         judge_folder(folder, options.faces, options.into, whence)
     if options.liars:
         whence = common.provenance(common.command('memorisation', *asked, '--liars'))

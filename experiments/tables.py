@@ -26,6 +26,14 @@ def by(column, name):
     return {row[column]: row for row in rows_of(name)}
 
 
+def grouped(name, *columns):
+    """Return the rows of a csv as {what they hold in some columns, a tuple: [rows]}."""
+    found = {}
+    for row in rows_of(name):
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
 def speeds(name, device=CPU):
     """Return the rows of bench_<name>.csv of one device as {setting: {row: row of the csv}}."""
     settings = {}
@@ -52,6 +60,11 @@ def spread(summary):
     """Return a mean distance with the lowest and highest over the seeds."""
     mean, lowest, highest = (float(summary[name]) for name in ('ffd', 'lowest', 'highest'))
     return f'{mean:.1f} ({lowest:.1f}–{highest:.1f})'
+
+
+def spread_of(values):
+    """Return the mean of numbers with the lowest and the highest."""
+    return f'{mean(values):.2f} ({min(values):.2f}–{max(values):.2f})'
 
 
 def rate(result):
@@ -178,15 +191,12 @@ def attributes_table(attributes=('Male', 'Young', 'Smiling', 'Eyeglasses', 'Bald
 
 def directions_table():
     """How far each direction moves its figure: mean, lowest and highest of the seeds."""
-    found = {}
-    for result in rows_of('directions'):
-        found.setdefault(result['name'], []).append(result)
     lines = []
-    for name, results in found.items():
+    for (name,), results in grouped('directions', 'name').items():
         moves = [float(result['moves']) for result in results]
         controls = [float(result['control']) for result in results]
         worst = max(results, key=lambda result: abs(float(result['drags_by'])))
-        lines.append([name, f'{mean(moves):.2f} ({min(moves):.2f}–{max(moves):.2f})',
+        lines.append([name, spread_of(moves),
                       f'{worst["drags"]} {float(worst["drags_by"]):.2f}',
                       f'{mean(controls):.2f}', results[0]['holds']])
     header = ['direction', 'moves its figure by (lowest–highest)', 'drags along most',
@@ -256,11 +266,8 @@ def twins_and_caught(results):
 
 def memorisation_table():
     """How near each generator comes to faces that it saw and to others, over the seeds."""
-    found = {}
-    for result in rows_of('memorisation'):
-        found.setdefault((result['generator'], result['judged']), []).append(result)
     lines = []
-    for (generator, judged), results in found.items():
+    for (generator, judged), results in grouped('memorisation', 'generator', 'judged').items():
         columns = {name: [float(result[name]) for result in results]
                    for name in ('median_training', 'median_held_out', 'p_value')}
         lines.append([generator, judged, f'{mean(columns["median_training"]):.1f}',
@@ -311,11 +318,9 @@ def race_lengths_table(size='32'):
 
 def compare_table():
     """The distances of generators of the same images: mean, lowest and highest of the seeds."""
-    found = {}
-    for result in rows_of('compare'):
-        found.setdefault(result['generator'], []).append(result)
+    found = grouped('compare', 'generator')
     lines = []
-    for generator, results in found.items():
+    for (generator,), results in found.items():
         cells = [spread_of([float(result[column]) for result in results])
                  for column in ('of_training', 'held_out')]
         lines.append([generator, *cells])
@@ -323,10 +328,6 @@ def compare_table():
     floors = [f'{float(first[column]):.2f}' for column in ('floor_of_training', 'floor_held_out')]
     lines.append(['other real faces', *floors])
     return markdown(['', 'from faces of the training', 'from those held out'], lines)
-
-
-def spread_of(values):
-    return f'{mean(values):.2f} ({min(values):.2f}–{max(values):.2f})'
 
 
 def search_table():

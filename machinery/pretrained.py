@@ -16,6 +16,7 @@ ASSETS = Path(__file__).parent.parent / 'assets'
 PRETRAINED = ASSETS / 'dcgan-64'             # the generator that helpers and experiments draw with
 FORMAT = 1                                   # of the folders
 NETWORKS = 'G_average', 'G', 'D'
+UNNAMED = 'images that it does not name'     # what a pair learnt, where nothing says it
 THEN = ', and before that '                  # between the images that a pair learnt
 
 
@@ -193,7 +194,7 @@ def _parameters_of(pair):
 def learnt_by(config):
     """Return what the pair of a config.json learnt, and before that its own pair: a list of words.
     """
-    learnt = [config.get('data') or 'images that it does not name']
+    learnt = [config.get('data') or UNNAMED]
     before = config.get('went_on_from') or {}
     earlier = before.get('data', [])
     return learnt + ([earlier] if isinstance(earlier, str) else list(earlier))
