@@ -28,7 +28,8 @@ from experiments.common import PROJECT
 
 COLUMNS = ('stage', 'what', 'value', 'lowest', 'highest', 'unit', 'repeats', 'seeds',
            'images_seen', 'command', 'device', 'torch')
-CUDA_TESTS = ('tests/test_fast_step.py', 'tests/test_devices.py', 'tests/test_batches.py')
+CUDA_TESTS = ('tests/run/test_fast_step.py', 'tests/run/test_devices.py',
+              'tests/data/test_batches.py')
 TRAINING_CALL = re.compile(r'^losses = .*train.*$', re.MULTILINE)      # the notebook's own
 REPEATS = 3                   # of what is timed
 MEMORY_GIB = 4                # that the check of too large a batch may use

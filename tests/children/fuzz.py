@@ -24,10 +24,10 @@ from machinery.download import unpack
 from machinery.images import decode_folder
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
-from tests import grammar
-from tests.archives import small_archive
-from tests.hostile import IMAGES, old_cuda_pickle, packed_as_torch_packs
-from tests.limits import GREEDY, SLOW, memory, state
+from tests.data.archives import small_archive
+from tests.hostile import grammar
+from tests.hostile.attacks import IMAGES, old_cuda_pickle, packed_as_torch_packs
+from tests.hostile.limits import GREEDY, SLOW, memory, state
 from tests.tools import NOTEBOOK, run_training, write_images
 
 

@@ -11,9 +11,9 @@ import torch
 
 from machinery.checkpoints import load_checkpoint
 from machinery.samples import load_samples
-from tests.hostile import IMAGES, packed_as_torch_packs
-from tests.hostile_programs import PROGRAMS
-from tests.limits import trial
+from tests.hostile.attacks import IMAGES, packed_as_torch_packs
+from tests.hostile.limits import trial
+from tests.hostile.programs import PROGRAMS
 
 SENT, LATEST = Path('sent.pkl'), Path('sent/latest.pt')
 

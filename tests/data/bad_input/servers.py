@@ -6,9 +6,9 @@ import torchvision
 
 from machinery import download
 from machinery.sources import load_dataset
-from tests.archives import encrypted, small_archive
-from tests.bad_input.common import read_default
-from tests.servers import Server
+from tests.data.archives import encrypted, small_archive
+from tests.data.bad_input.common import read_default
+from tests.data.servers import Server
 
 DRAWN = '(.|\n)*DRAWN faces instead(.|\n)*NOT photographs'
 SVHN_MISSED = 'neither in data/ nor to be fetched'

@@ -3,8 +3,8 @@ import os
 
 from machinery import images
 from machinery.sources import load_dataset
-from tests.archives import small_archive
-from tests.bad_input.common import FINE, read_default, read_faces, three_faces
+from tests.data.archives import small_archive
+from tests.data.bad_input.common import FINE, read_default, read_faces, three_faces
 from tests.tools import write_images
 
 

@@ -7,7 +7,7 @@ import pickletools
 import random
 import struct
 
-from tests.hostile_programs import fetch, keep, letters, name, room, text
+from tests.hostile.programs import fetch, keep, letters, name, room, text
 
 NAMES = '''
     torch._utils _rebuild_tensor_v2 | torch._utils _rebuild_parameter | torch._utils _rebuild_tensor

@@ -13,7 +13,9 @@ from machinery.checkpoints import Progress
 from machinery.encoder import FaceEncoder
 from machinery.lesson import load_definitions
 from machinery.run import Run
-from tests import test_attributes, test_batches, test_fast_step, test_metric, test_run
+from tests.data import test_attributes, test_batches
+from tests.quality import test_metric
+from tests.run import test_fast_step, test_run
 from tests.tools import NOTEBOOK
 
 # ------------------------------------------------------------------------------ two ways to plant

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_input import archives, arguments, caches, folders, pictures, servers
+from tests.data.bad_input import archives, arguments, caches, folders, pictures, servers
 
 ROOMS = (folders, pictures, caches, archives, servers, arguments)
 ROWS = {name: row for room in ROOMS for name, row in room.ROWS.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from machinery.checkpoints import load_checkpoint
-from tests.hostile import HOSTILE, packed_as_torch_packs
+from tests.hostile.attacks import HOSTILE, packed_as_torch_packs
 from tests.tools import run_training
 
 LATEST = Path('checkpoints_gan/latest.pt')

@@ -4,7 +4,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tests.bad_input.common import FINE, read_faces, three_faces, three_faces_and
+from tests.data.bad_input.common import FINE, read_faces, three_faces, three_faces_and
 
 LEFT_OUT = '1 of 4 files are unreadable and left out: {}'
 GREY = Image.new('L', (64, 64), 100)

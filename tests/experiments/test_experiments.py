@@ -28,7 +28,7 @@ from experiments.study_settings import SETTINGS
 from machinery import files
 from machinery.batches import ImageDataset
 from machinery.drawn import drawn_faces
-from tests import quotes
+from tests.experiments import quotes
 from tests.tools import ASSETS, NOTEBOOK, PROJECT
 
 
@@ -89,7 +89,7 @@ def test_no_number_comes_from_nowhere(name):
         text = text.replace(words_of(known), ' ')
     text = re.sub(r'```.*?```|`[^`]*`|\]\([^)]*\)', ' ', text)
     left = re.findall(r'(?:[^ ]+ )?(?<![\w.])\d[^ ]*(?: [^ ]+)?', text)     # with their neighbours
-    assert not left, f'{name}: in tests/quotes.py neither a quote nor in NOT_FROM_CSV: {left}'
+    assert not left, f'{name}: neither a quote of quotes.py nor in NOT_FROM_CSV: {left}'
 
 
 def test_listed_numbers_are_in_their_documents():

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from machinery.sources import load_dataset
-from tests.archives import small_archive
-from tests.bad_input.servers import headers_without_end
-from tests.servers import Server
+from tests.data.archives import small_archive
+from tests.data.bad_input.servers import headers_without_end
+from tests.data.servers import Server
 from tests.tools import run_python
 
 ZIP = Path('processed-celeba-small.zip')

@@ -11,7 +11,7 @@ import helpers
 from experiments import common, explorer, export, pictures
 from machinery.lesson import load_definitions
 from machinery.pretrained import NETWORKS
-from tests.test_edits import EDITS
+from tests.lesson.test_edits import EDITS
 from tests.tools import (
     ASSETS,
     NOTEBOOK,

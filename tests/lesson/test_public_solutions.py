@@ -15,7 +15,7 @@ from machinery.checkpoints import load_history
 from machinery.devices import to_device
 from machinery.pictures import plot_distance, plot_losses
 from machinery.samples import load_samples, save_samples
-from tests.test_notebook import called_tests, run_notebook
+from tests.lesson.test_notebook import called_tests, run_notebook
 from tests.tools import (
     NOTEBOOK,
     PROJECT,
@@ -132,7 +132,7 @@ def test_loop_from_elsewhere_is_kept_as_a_run(notebook, folder, capsys):
 
 def public_cells():
     """{id of a cell: source} of what people paste over it."""
-    text = (PROJECT / 'tests/children/public_set.txt').read_text(encoding='utf-8')
+    text = (PROJECT / 'tests/lesson/public_set.txt').read_text(encoding='utf-8')
     _, *parts = text.split('\n# %% ')
     return dict(part.split('\n', 1) for part in parts)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from machinery import pickles
 from machinery.files import load_safely
-from tests.hostile_programs import fetch, keep, lists_of_ten, program
+from tests.hostile.programs import fetch, keep, lists_of_ten, program
 from tests.tools import expect
 
 

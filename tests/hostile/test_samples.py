@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from machinery.samples import load_samples, save_samples
-from tests.hostile import HOSTILE, IMAGES, old_cuda_pickle
+from tests.hostile.attacks import HOSTILE, IMAGES, old_cuda_pickle
 
 WITH_GRADIENT = [IMAGES.clone().requires_grad_(), IMAGES.clone().requires_grad_() * 1]
 CHANNELS_LAST = IMAGES.contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ import helpers
 from experiments import directions
 from machinery import pretrained
 from machinery.pretrained import NETWORKS, load_pair, load_pretrained, save_pair, show_pretrained
-from tests.test_encoder import cut, pointer
+from tests.quality.test_encoder import cut, pointer
 from tests.tools import damage, expect_close, raises
 
 FILES = 'model.safetensors', 'config.json'

@@ -1,7 +1,7 @@
 """Pickles written by hand against our readers: no crash, no hang, no gigabyte, and no trace."""
 import pytest
 
-from tests.hostile_programs import PROGRAMS
+from tests.hostile.programs import PROGRAMS
 from tests.tools import PROJECT, run_python
 
 

@@ -1,7 +1,7 @@
 """Zip archives that were tampered with, lying where the small CelebA set is looked for."""
 from machinery import download
-from tests.archives import encrypted, small_archive, zip_of
-from tests.bad_input.common import read_default
+from tests.data.archives import encrypted, small_archive, zip_of
+from tests.data.bad_input.common import read_default
 
 NOT_ZIP = 'No photographs to be had: .*cannot be unpacked: .*Delete it and run again'
 

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 
 from machinery.images import decode_folder
-from tests.bad_input.common import FINE, read_faces, three_faces
-from tests.hostile import Calls
+from tests.data.bad_input.common import FINE, read_faces, three_faces
+from tests.hostile.attacks import Calls
 from tests.tools import damage, write_images
 
 ANEW = 'is damaged .*decoding anew(.|\n)*' + FINE.format(3)

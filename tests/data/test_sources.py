@@ -10,7 +10,7 @@ import torchvision
 
 from machinery import sources
 from machinery.sources import load_dataset, load_images
-from tests.archives import small_archive
+from tests.data.archives import small_archive
 from tests.tools import write_images
 
 
