@@ -5,7 +5,6 @@ chooses how much to train and passes on the names of the rooms behind it. What e
 said in machinery/__init__.py.
 """
 import ast
-import importlib
 import math
 import os
 import platform
@@ -15,30 +14,27 @@ from pathlib import Path
 import torch
 
 from machinery.adopted import call_train
-from machinery.attributes import balancing_sampler, load_attributes, read_attributes
 from machinery.batches import DeviceLoader, ImageDataset
-from machinery.calls import call
 from machinery.checkpoints import CHECKPOINTS, load_checkpoint, load_history
 from machinery.console import check_choice, check_range, check_whole
-from machinery.devices import choose_device, device_name, has_bfloat16, to_device
-from machinery.directions import find_directions, move
+from machinery.devices import choose_device, device_name, has_bfloat16, set_seed, to_device
 from machinery.drawn import drawn_faces
-from machinery.encoder import (
-    ENCODER,
-    FaceEncoder,
-    attribute_shares,
-    nearest_faces,
-    seen_attributes,
-)
 from machinery.explorer import show_page
 from machinery.fast_step import capture
 from machinery.identity import code_of
 from machinery.images import decode_folder
-from machinery.inversion import invert
-from machinery.lesson import load_definitions
+from machinery.latent import find_directions, invert, memorisation, move
+from machinery.lesson import call, load_definitions
 from machinery.lock import choose_run_folder
-from machinery.memorisation import memorisation
-from machinery.metric import FaceDistance, quality
+from machinery.metric import (
+    ENCODER,
+    FaceDistance,
+    FaceEncoder,
+    attribute_shares,
+    nearest_faces,
+    quality,
+    seen_attributes,
+)
 from machinery.pictures import (
     film,
     plot_attributes,
@@ -59,8 +55,14 @@ from machinery.pretrained import (
 )
 from machinery.run import Run
 from machinery.samples import SAMPLES, load_samples
-from machinery.seeds import set_seed
-from machinery.sources import FACES_COUNT, count_images, load_dataset
+from machinery.sources import (
+    FACES_COUNT,
+    balancing_sampler,
+    count_images,
+    load_attributes,
+    load_dataset,
+    read_attributes,
+)
 
 __all__ = [
     # in this file
@@ -247,38 +249,3 @@ def face(numbers, folder=None):
     if not z.isfinite().all():
         raise ValueError('numbers: found some that are not finite')
     return notebook.generate(G, z.reshape(-1, G.z_size))
-
-
-# ------------------------------------------------------------------------------- names of old code
-
-RENAMED = {          # name in earlier versions: (room, name there)
-    'Feed': ('batches', 'DeviceLoader'),
-    'FACES_DIR': ('sources', 'FACES_DIR'),
-    'PRETRAINED': ('pretrained', 'PRETRAINED'),
-    'alone': ('devices', 'alone'),
-    'decode_image': ('images', 'decode_image'),
-    'download': ('download', 'download'),
-    'find_faces': ('sources', 'find_faces'),
-    'is_image': ('images', 'is_image'),
-    'list_images': ('images', 'list_images'),
-    'load_images': ('sources', 'load_images'),
-    'load_svhn': ('sources', 'load_svhn'),
-    'random_state': ('seeds', 'random_state'),
-    'rank_0_first': ('devices', 'rank_0_first'),
-    'save_samples': ('samples', 'save_samples'),
-    'set_random_state': ('seeds', 'set_random_state'),
-    'shared': ('devices', 'broadcast'),
-    'to_array': ('pictures', 'to_array'),
-    'to_bytes': ('encoder', 'to_bytes'),
-    'unpack': ('download', 'unpack'),
-    'world': ('devices', 'world'),
-    'write_atomically': ('files', 'write_atomically'),
-}
-
-
-def __getattr__(name):
-    """Find a name that earlier versions offered here, in the room where it is now."""
-    if name not in RENAMED:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    room, new_name = RENAMED[name]
-    return getattr(importlib.import_module(f'machinery.{room}'), new_name)

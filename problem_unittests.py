@@ -29,13 +29,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from machinery.batches import ImageDataset
-from machinery.calls import fitting, takes
 from machinery.checkpoints import load_checkpoint, load_history
-from machinery.devices import alone
+from machinery.devices import alone, random_state, set_random_state
 from machinery.drawn import drawn_faces
-from machinery.lesson import load_definitions
+from machinery.lesson import fitting, load_definitions, takes
 from machinery.samples import load_samples
-from machinery.seeds import random_state, set_random_state
 
 NOTEBOOK = Path(__file__).resolve().parent / 'dcgan_faces.ipynb'
 

@@ -25,9 +25,9 @@ from torch.nn import functional as F
 
 import helpers
 from experiments import common
-from machinery import directions as rooms
 from machinery import files, pictures
-from machinery.encoder import FaceEncoder
+from machinery import latent as rooms
+from machinery.metric import FaceEncoder
 
 SEEDS = 0, 1, 2
 AMOUNT = 3           # how far a direction is followed, to both sides

@@ -6,7 +6,7 @@ import torch
 
 import helpers
 from experiments.gpu_checks import on_gpu, save
-from machinery.replay import Replayed
+from machinery.fast_step import Replayed
 
 N_COMPARED = 50               # steps over which plain and captured ones are compared
 TOLERANCE = 0.1               # of their figures

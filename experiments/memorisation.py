@@ -19,7 +19,7 @@ import helpers
 from experiments import common, timed_runs
 from experiments.export import images_of_run, rewrite_card
 from experiments.study_settings import BASE, in_words
-from machinery import inversion
+from machinery import latent
 
 SEEDS = 0, 1, 2
 N_FACES = 300        # of each kind, given back by a generator
@@ -53,7 +53,7 @@ def find_again(G, seed, n=N_OWN):
     started = time.monotonic()
     z = helpers.invert(G, faces, seed=seed)
     seconds = time.monotonic() - started
-    apart = inversion.shades_apart(faces, generate(G, z))
+    apart = latent.shades_apart(faces, generate(G, z))
     return dict(seed=seed, n=n, found=f'{(apart < SAME).float().mean():.2f}',
                 median=f'{apart.median():.2f}', largest=f'{apart.max():.2f}', same_below=SAME,
                 seconds_a_face=f'{seconds / n:.2f}')

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from . import epochs, parameters
-from .calls import takes
 from .checkpoints import Checkpoints, Progress
+from .lesson import takes
 from .samples import SAMPLES
 
 

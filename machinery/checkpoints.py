@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from . import epochs, files, identity, samples
+from .devices import random_state, set_random_state
 from .lock import Lock
-from .seeds import random_state, set_random_state
 
 CHECKPOINTS = 'checkpoints_gan'
 FORMAT = 2                       # the version before had no such key, and no files of epochs

@@ -1,14 +1,17 @@
-"""The device to train on, its arithmetic, and the processes of torchrun."""
+"""The device, its arithmetic, its random numbers, and the processes of torchrun."""
 import atexit
 import contextlib
 import copy
 import datetime
+import numbers
 import os
 import platform
+import random
 import sys
 import time
 import warnings
 
+import numpy as np
 import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -161,3 +164,36 @@ def distributed(D, G, device, sync_batch_norm=False):
         # New versions of torch have another word for broadcast_buffers.
         warnings.simplefilter('ignore', FutureWarning)
         return [DistributedDataParallel(network, broadcast_buffers=False) for network in (D, G)]
+
+
+# ----------------------------------------------------------------------------------- random numbers
+
+def set_seed(seed):
+    """Seed the generators of torch, NumPy and Python: the same seed, the same run.
+
+    Raises ValueError for what is no whole number.
+    """
+    if not isinstance(seed, numbers.Integral) or not -2 ** 63 <= seed < 2 ** 64:
+        raise ValueError(f'seed: found {seed!r}, expected a whole number')
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    random.seed(int(seed))
+
+
+def random_state():
+    """Return the state of every random generator in use, as plain values and tensors."""
+    kind, keys, *rest = np.random.get_state()
+    state = dict(torch=torch.get_rng_state(), cuda=[], python=random.getstate())
+    state['numpy'] = [kind, keys.tolist(), *rest]
+    if torch.cuda.is_available():
+        state['cuda'] = [torch.cuda.get_rng_state()]     # under torchrun the same on all ranks
+    return state
+
+
+def set_random_state(state):
+    """Put every random generator back to where random_state() saw it."""
+    torch.set_rng_state(state['torch'])
+    if state['cuda'] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'][0])
+    random.setstate(state['python'])
+    np.random.set_state(tuple(state['numpy']))

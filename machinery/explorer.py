@@ -13,7 +13,7 @@ from IPython.display import HTML, display
 from torch import nn
 from torch.nn import functional as F
 
-from . import directions, files
+from . import files, latent
 from .console import in_notebook
 from .devices import world
 
@@ -127,7 +127,7 @@ def page_data(G, held, rows, kept=()):
     sliders = []
     for name, vector in held.items():
         sliders.append(dict(name=name, title=title(name), note=shares(name, rows),
-                            seen=name not in directions.PIXELS, vector=numbers(vector, 5)))
+                            seen=name not in latent.PIXELS, vector=numbers(vector, 5)))
     img_size = 4 * 2 ** (len(layers) - 1)
     return dict(z_size=G.z_size, img_size=img_size, layers=layers, directions=sliders,
                 kept=[numbers(z, 5) for z in kept])
@@ -135,7 +135,7 @@ def page_data(G, held, rows, kept=()):
 
 def shares(name, rows):
     """Return '11 · 44 · 87 %': how many faces are seen so at a slider's ends and in its middle."""
-    if name in directions.PIXELS or not rows:
+    if name in latent.PIXELS or not rows:
         return ''
     means = []
     for column in ('lowest_end', 'middle', 'highest_end'):
@@ -150,7 +150,7 @@ def measured_text(held, rows):
         return ''
     if not rows:
         return part_of_page('found.html')
-    failed = [title(name) for name in directions.NAMES if name not in held]
+    failed = [title(name) for name in latent.NAMES if name not in held]
     sentence = f'These were tried and have no slider: {", ".join(failed)}.' if failed else ''
     seeds = {row['seed'] for row in rows}
     text = part_of_page('measured.html')
@@ -231,7 +231,7 @@ def show_page(G, found, data, folder, largest=LARGEST_INLINE, kept=()):
     rank, _ = world()
     if rank > 0:
         return
-    sliders = {name: found[name] for name in directions.CORE if name in found}
+    sliders = {name: found[name] for name in latent.CORE if name in found}
     folder = Path(folder)
     path = folder / 'explorer.html'
     try:

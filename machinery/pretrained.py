@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 
 from . import files
-from .calls import fitting
 from .identity import code_of, other_code, shapes
+from .lesson import fitting
 from .pictures import show_grid
 
 ASSETS = Path(__file__).parent.parent / 'assets'

@@ -11,7 +11,7 @@ from . import console, failures, identity, report
 from .checkpoints import Checkpoints, Progress
 from .devices import broadcast, world
 from .epochs import Epoch
-from .live_view import LiveView
+from .pictures import LiveView
 
 
 class Run:

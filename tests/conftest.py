@@ -5,7 +5,7 @@ import pytest
 
 import problem_unittests
 from machinery.drawn import drawn_faces
-from machinery.encoder import ENCODER
+from machinery.metric import ENCODER
 from machinery.pretrained import PRETRAINED
 from tests.tools import NOTEBOOK, PROJECT
 

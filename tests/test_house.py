@@ -15,17 +15,6 @@ ROOMS = machinery.ROOMS
 TOP_LEVEL = {'dcgan_faces.ipynb', 'helpers.py', 'problem_unittests.py', 'requirements.txt',
              'assets', 'README.md', 'machinery', 'tests', 'experiments', 'pyproject.toml',
              'LICENSE', '.ci', '.gitignore'}
-# What the package helpers offered before it became one file: code of that time goes on working.
-OLD_NAMES = '''
-    CHECKPOINTS ENCODER FACES_COUNT FACES_DIR FaceDistance FaceEncoder Feed ImageDataset PRETRAINED
-    Run SAMPLES alone attribute_shares balancing_sampler capture check_choice check_whole
-    choose_device choose_preset decode_folder decode_image device_name download drawn_faces film
-    find_faces has_bfloat16 is_image list_images load_attributes load_checkpoint load_definitions
-    load_history load_images load_pretrained load_samples load_svhn nearest_faces plot_attributes
-    plot_distance plot_losses quality random_state rank_0_first read_attributes save_samples
-    seen_attributes set_random_state shared show_beside show_epochs show_grid to_array to_bytes
-    unpack versions world write_atomically
-'''.split()
 
 
 def python_files():
@@ -119,15 +108,6 @@ def test_helpers_offers_what_is_used():
     used = {name for _, name in names_of_helpers_in_use()}
     assert len(used) > 20
     assert sorted(helpers.__all__) == sorted(used)
-
-
-def test_old_names_of_helpers_go_on_working():
-    assert [name for name in OLD_NAMES if not hasattr(helpers, name)] == []
-
-
-def test_unknown_names_of_helpers_are_refused():
-    with pytest.raises(AttributeError, match="'helpers' has no attribute 'load_smaples'"):
-        helpers.load_smaples  # noqa: B018
 
 
 # ------------------------------------------------------------------------------ names, lines, files

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from machinery import download
+from machinery import sources
 from machinery.checkpoints import load_checkpoint
-from machinery.download import unpack
 from machinery.images import decode_folder
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
+from machinery.sources import unpack
 from tests.data.archives import small_archive
 from tests.hostile import grammar
 from tests.hostile.attacks import IMAGES, old_cuda_pickle, packed_as_torch_packs
@@ -78,7 +78,7 @@ def checkpoint():
 
 
 def archive():
-    download.UNPACKED_LIMIT = 2 ** 20
+    sources.UNPACKED_LIMIT = 2 ** 20
     whole = small_archive(Path('good.zip')).read_bytes()
     path = Path('fuzzed.zip')
 

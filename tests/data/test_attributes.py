@@ -2,9 +2,8 @@
 import pytest
 import torch
 
-from machinery.attributes import load_attributes, read_attributes
 from machinery.batches import ImageDataset
-from machinery.sources import load_dataset
+from machinery.sources import load_attributes, load_dataset, read_attributes
 from tests.tools import expect_close, write_images
 
 LIST = 'list_attr_celeba.txt'

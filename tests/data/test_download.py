@@ -55,8 +55,8 @@ def test_download_that_was_whole_already(folder, monkeypatch):
 
 
 IMPATIENT = """
-from machinery import download, sources
-download.PATIENCE = .3
+from machinery import sources
+sources.PATIENCE = .3
 assert len(sources.load_dataset(max_images=5)) == 5
 """
 

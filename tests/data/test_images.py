@@ -8,7 +8,7 @@ from PIL import EpsImagePlugin, Image
 
 from machinery import images as room
 from machinery.images import decode_folder, decode_image, is_image
-from machinery.sources import load_dataset, load_images
+from machinery.sources import load_dataset
 from tests.tools import write_images
 
 RED = (200, 20, 20)
@@ -30,8 +30,8 @@ def test_folder_of_any_layout(folder, capsys):
     (faces / 'empty.png').touch()
     whole = (faces / '000001.jpg').read_bytes()
     (faces / 'truncated.jpg').write_bytes(whole[:len(whole) // 2])
-    images, _, _ = load_images('faces')
-    assert images.shape == (12, 3, 32, 32)
+    found = load_dataset('faces')
+    assert found.images.shape == (12, 3, 32, 32)
     printed = capsys.readouterr().out
     assert ('3 of 15 files are unreadable and left out: empty.png (UnidentifiedImageError), '
             'renamed.jpg') in printed
@@ -43,7 +43,7 @@ def test_only_the_first_unreadable_files_are_named(folder, capsys):
     write_images(folder / 'faces', 1)
     for number in range(7):
         (folder / f'faces/bad{number}.jpg').touch()
-    load_images('faces')
+    load_dataset('faces')
     printed = capsys.readouterr().out
     assert '7 of 8 files are unreadable' in printed
     assert 'bad4.jpg (UnidentifiedImageError), ...\n' in printed and 'bad5.jpg' not in printed

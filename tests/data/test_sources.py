@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from machinery import sources
-from machinery.sources import load_dataset, load_images
+from machinery.sources import load_dataset
 from tests.data.archives import small_archive
 from tests.tools import write_images
 
@@ -39,14 +39,6 @@ def test_dataset_knows_where_its_images_come_from(folder):
     drawn = load_dataset(dataset='drawn', max_images=4, seed=7)
     assert len(drawn.files) == 0 and drawn.folder is None and drawn.may_be_mirrored
     assert drawn.source == '4 images of 32x32, drawn by code, seed 7: these are NOT photographs'
-
-
-def test_older_code_gets_its_three_values(folder):
-    """load_images gives the images, labels and words of the same data set."""
-    found = load_dataset(dataset='drawn', max_images=4, seed=7)
-    images, labels, source = load_images(dataset='drawn', max_images=4, seed=7)
-    assert torch.equal(images, found.images) and torch.equal(labels, found.labels)
-    assert source == found.source
 
 
 def test_missed_nested_folder_is_said(folder, monkeypatch, capsys):

@@ -7,11 +7,11 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 import problem_unittests as unittests
-from machinery import attributes, checkpoints, fast_step
+from machinery import checkpoints, fast_step, sources
 from machinery.batches import DeviceLoader, ImageDataset
 from machinery.checkpoints import Progress
-from machinery.encoder import FaceEncoder
 from machinery.lesson import load_definitions
+from machinery.metric import FaceEncoder
 from machinery.run import Run
 from tests.data import test_attributes, test_batches
 from tests.quality import test_metric
@@ -330,7 +330,7 @@ UNSEEN = [
      replace(Run, '_measure', lambda run: (torch.randn(()).item(), 0.0)),
      test_run.test_distance_changes_nothing),
     ('balance changes nothing',
-     replace(attributes, 'WeightedRandomSampler', sampler_without_weights),
+     replace(sources, 'WeightedRandomSampler', sampler_without_weights),
      test_attributes.test_balance_draws_all_groups_equally),
     ('distance blind to noise',
      replace(FaceEncoder, 'embed', features_of_anything),

@@ -16,9 +16,9 @@ from PIL import Image
 import helpers
 from experiments import common, directions
 from experiments import explorer as command
-from machinery import directions as rooms
 from machinery import explorer
-from machinery.encoder import FaceEncoder
+from machinery import latent as rooms
+from machinery.metric import FaceEncoder
 from tests.tools import ASSETS, train_tiny
 
 LARGEST = 2_500_000          # bytes of a page

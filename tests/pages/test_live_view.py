@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from machinery import live_view
+from machinery import pictures
 from tests.tools import expect_same_run, run_training
 
 
@@ -17,8 +17,8 @@ class Cell:
         self.pictures = []
         self.time = 0.0
         self.seconds_a_picture = seconds_a_picture
-        monkeypatch.setattr(live_view, 'display', self.display)
-        monkeypatch.setattr(live_view.LiveView, '__init__', self.start)
+        monkeypatch.setattr(pictures, 'display', self.display)
+        monkeypatch.setattr(pictures.LiveView, '__init__', self.start)
 
     @staticmethod
     def start(view, wanted):
@@ -35,7 +35,7 @@ class Cell:
 def drawn_at(monkeypatch, seconds_a_batch, n_batches, seconds_a_picture=0.5):
     """The times at which a picture is drawn, by a clock of our own."""
     cell = Cell(monkeypatch)
-    monkeypatch.setattr(live_view.time, 'perf_counter', lambda: cell.time)
+    monkeypatch.setattr(pictures.time, 'perf_counter', lambda: cell.time)
     times = []
 
     def draw(run):
@@ -43,9 +43,9 @@ def drawn_at(monkeypatch, seconds_a_batch, n_batches, seconds_a_picture=0.5):
         cell.time += seconds_a_picture
         return b''
 
-    monkeypatch.setattr(live_view, 'draw_run', draw)
-    monkeypatch.setattr(live_view, 'Image', lambda data: data)
-    view = live_view.LiveView(True)
+    monkeypatch.setattr(pictures, 'draw_run', draw)
+    monkeypatch.setattr(pictures, 'DisplayedImage', lambda data: data)
+    view = pictures.LiveView(True)
     view.show(None)
     for _ in range(n_batches):
         cell.time += seconds_a_batch
@@ -59,7 +59,7 @@ def test_pictures_are_renewed_by_time(monkeypatch, seconds_a_batch):
     """At the start, soon again, then so rarely that drawing takes two hundredths of the time."""
     times, end = drawn_at(monkeypatch, seconds_a_batch, round(600 / seconds_a_batch))
     assert times[0] == 0
-    assert times[1] <= live_view.SECOND + seconds_a_batch
+    assert times[1] <= pictures.SECOND + seconds_a_batch
     spent = 0.5 * len(times)
     assert spent - 1.0 <= 0.021 * end, f'{spent} of {end} seconds'
     assert len(times) > 10, 'it stands still'
@@ -69,7 +69,7 @@ def test_the_view_changes_nothing(notebook, folder, monkeypatch):
     """A run with pictures after every batch ends bit for bit like one without any."""
     without = run_training(notebook, 2)
     cell = Cell(monkeypatch)
-    monkeypatch.setattr(live_view.LiveView, 'is_due', lambda view: view.wanted)
+    monkeypatch.setattr(pictures.LiveView, 'is_due', lambda view: view.wanted)
     assert len(cell.pictures) == 0
     expect_same_run(without, run_training(notebook, 2, live_view=True))
     assert len(cell.pictures) == 1
@@ -89,7 +89,7 @@ def test_the_picture_shows_faces_and_curves(notebook, folder, monkeypatch):
 def test_nothing_is_shown_outside_of_a_notebook(notebook, folder, monkeypatch):
     """In a terminal, a script or under torchrun there is no cell: nothing is drawn."""
     shown = []
-    monkeypatch.setattr(live_view, 'display', lambda *_, **__: shown.append(1))
+    monkeypatch.setattr(pictures, 'display', lambda *_, **__: shown.append(1))
     run_training(notebook, 1, live_view=True)
     assert shown == []
 
@@ -97,13 +97,13 @@ def test_nothing_is_shown_outside_of_a_notebook(notebook, folder, monkeypatch):
 def test_an_interrupt_leaves_the_last_picture(notebook, folder, monkeypatch):
     """Ctrl-C in the second epoch: one picture stays, and its title says where the run is."""
     cell, titles = Cell(monkeypatch), []
-    title = live_view._title
+    title = pictures._title
 
     def kept_title(run):
         titles.append(title(run))
         return titles[-1]
 
-    monkeypatch.setattr(live_view, '_title', kept_title)
+    monkeypatch.setattr(pictures, '_title', kept_title)
     step, calls = notebook.train_step, []
 
     def interrupted(*arguments, **options):
@@ -126,13 +126,13 @@ def test_speed_counts_images_and_not_batches():
     progress = SimpleNamespace(epoch=2, images_seen=110)
     run = SimpleNamespace(progress=progress, n_epochs=4, bar=bar, seen_before=10,
                           batch_shape=(2, 3, 32, 32))
-    assert live_view._title(run).endswith('110 images seen, 20 images/s, 0:05 left')
+    assert pictures._title(run).endswith('110 images seen, 20 images/s, 0:05 left')
 
 
 def test_last_picture_shows_each_epoch_once(notebook, folder, monkeypatch):
     """The steps of the last epoch are not those of one more that is going on."""
     Cell(monkeypatch)
     shown = []
-    monkeypatch.setattr(live_view, '_plot_losses', lambda axes, steps: shown.append(len(steps)))
+    monkeypatch.setattr(pictures, '_plot_means', lambda axes, steps: shown.append(len(steps)))
     run_training(notebook, 2, live_view=True)
     assert (shown[0], shown[-1]) == (0, 2)

@@ -4,8 +4,8 @@ import torch
 from torch.nn import functional as F
 
 from experiments import common, directions
-from machinery import directions as rooms
-from machinery.encoder import FaceEncoder
+from machinery import latent as rooms
+from machinery.metric import FaceEncoder
 from tests.tools import ASSETS
 
 Z_SIZE = 30

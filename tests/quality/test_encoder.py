@@ -6,16 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from machinery import encoder, pretrained
+from machinery import metric, pretrained
 from machinery.checkpoints import load_history
-from machinery.encoder import (
+from machinery.metric import (
     ENCODER,
+    FaceDistance,
     FaceEncoder,
     attribute_shares,
     nearest_faces,
+    quality,
     to_bytes,
 )
-from machinery.metric import FaceDistance, quality
 from machinery.pictures import plot_distance
 from machinery.pretrained import PRETRAINED, load_pretrained, show_pretrained
 from tests.tools import ASSETS, expect_close, train_tiny
@@ -164,7 +165,7 @@ def no_good(request, folder, monkeypatch):
     for name, data in whole.items():
         if spoil:
             (folder / name).write_bytes(spoil(data))
-    monkeypatch.setattr(encoder, 'ENCODER', folder / 'encoder.pt')
+    monkeypatch.setattr(metric, 'ENCODER', folder / 'encoder.pt')
     monkeypatch.setattr(pretrained, 'PRETRAINED', folder / 'generator-32.pt')
     return sentence
 

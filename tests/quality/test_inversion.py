@@ -6,8 +6,8 @@ import torch
 
 from experiments import common, directions
 from experiments import memorisation as command
-from machinery import inversion
-from machinery.inversion import invert, shades_apart
+from machinery import latent
+from machinery.latent import invert, shades_apart
 from tests.tools import ASSETS
 
 
@@ -78,7 +78,7 @@ def test_noise_stays_where_the_generator_was_trained(notebook, monkeypatch):
     G = notebook.Generator(20, 8)
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     near = invert(G, image, n_steps=100, features=0).norm()
-    monkeypatch.setattr(inversion, 'PRIOR', 0)
+    monkeypatch.setattr(latent, 'PRIOR', 0)
     assert near < 2 * 20 ** 0.5 < 0.8 * invert(G, image, n_steps=100, features=0).norm()
 
 

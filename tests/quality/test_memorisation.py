@@ -8,9 +8,9 @@ from torch import nn, optim
 
 from experiments import common, export
 from experiments import memorisation as command
-from machinery import memorisation as room
+from machinery import latent as room
 from machinery.drawn import drawn_faces
-from machinery.memorisation import Memorisation, memorisation
+from machinery.latent import Memorisation, memorisation
 from machinery.pictures import plot_recovery
 from tests.tools import ASSETS
 

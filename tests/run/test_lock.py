@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from machinery.checkpoints import load_checkpoint
+from machinery.devices import random_state, set_random_state
 from machinery.samples import load_samples
-from machinery.seeds import random_state, set_random_state
 from tests.tools import (
     PROJECT,
     Acting,

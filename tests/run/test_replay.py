@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 
-from machinery.replay import Replayed
+from machinery.fast_step import Replayed
 from tests.tools import numbers_of
 
 

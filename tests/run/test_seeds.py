@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from machinery import seeds
+from machinery import devices
 
 
 def draw():
@@ -17,7 +17,7 @@ def test_seed_reaches_all_generators():
     """It makes the numbers of Python and NumPy the same again, too."""
     numbers = []
     for _ in range(2):
-        seeds.set_seed(42)
+        devices.set_seed(42)
         numbers.append(draw())
     assert numbers[0] == numbers[1]
     torch.manual_seed(42)
@@ -27,20 +27,20 @@ def test_seed_reaches_all_generators():
 def test_large_and_negative_seeds_are_taken():
     """As torch takes them."""
     for seed in (-1, 2 ** 40):
-        seeds.set_seed(seed)
+        devices.set_seed(seed)
         first = draw()
-        seeds.set_seed(seed)
+        devices.set_seed(seed)
         assert draw() == first
 
 
 @pytest.mark.parametrize('seed', [None, '1', 1.5, 2 ** 64])
 def test_seed_that_is_no_whole_number_is_told(seed):
     with pytest.raises(ValueError, match='seed: found .*, expected a whole number'):
-        seeds.set_seed(seed)
+        devices.set_seed(seed)
 
 
 def test_random_state_is_put_back():
-    before = seeds.random_state()
+    before = devices.random_state()
     first = draw()
-    seeds.set_random_state(before)
+    devices.set_random_state(before)
     assert draw() == first

@@ -1,5 +1,5 @@
 """Zip archives that were tampered with, lying where the small CelebA set is looked for."""
-from machinery import download
+from machinery import sources
 from tests.data.archives import encrypted, small_archive, zip_of
 from tests.data.bad_input.common import read_default
 
@@ -42,7 +42,7 @@ def zip_in_a_zip(folder, monkeypatch):
 def zip_bomb(folder, monkeypatch):
     """It would take more room than is allowed."""
     whole(folder)
-    monkeypatch.setattr(download, 'UNPACKED_LIMIT', 1000)
+    monkeypatch.setattr(sources, 'UNPACKED_LIMIT', 1000)
     return read_default
 
 

@@ -4,7 +4,7 @@ import time
 
 import torchvision
 
-from machinery import download
+from machinery import sources
 from machinery.sources import load_dataset
 from tests.data.archives import encrypted, small_archive
 from tests.data.bad_input.common import read_default
@@ -17,7 +17,7 @@ NOBODY = 'http://127.0.0.1:9'                    # nothing listens at this port
 
 def served_by(monkeypatch, data, **faults):
     """Let the download meet a server with these faults; return what asks it, within seconds."""
-    monkeypatch.setattr(download, 'PATIENCE', .3)
+    monkeypatch.setattr(sources, 'PATIENCE', .3)
     server = Server(data, **faults)
     monkeypatch.setenv('DCGAN_URL', server.url)
 
@@ -89,7 +89,7 @@ def silent_server(folder, monkeypatch):
 
 def name_that_is_never_resolved(folder, monkeypatch):
     """The machine asks for the server's address, and nobody ever tells."""
-    monkeypatch.setattr(download, 'PATIENCE', .3)
+    monkeypatch.setattr(sources, 'PATIENCE', .3)
     monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: time.sleep(2))
     return asked_at(monkeypatch, 'http://faces.example/faces.zip')
 
