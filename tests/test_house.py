@@ -143,8 +143,10 @@ def test_top_level_is_as_agreed():
 
 
 def test_readme_and_ci_agree():
-    """.ci/run ends with the README's test command, letter by letter."""
+    """.ci/run ends with the README's test command, letter by letter, and with the slow tests."""
     readme = (PROJECT / 'README.md').read_text(encoding='utf-8')
     commands = re.findall(r'^.*requirements\.txt && .*pytest.*$', readme, re.MULTILINE)
     assert len(commands) == 1
-    assert (PROJECT / '.ci/run').read_text(encoding='utf-8').endswith(f'\n{commands[0]}\n')
+    slow = '.venv/bin/pytest -m slow'
+    assert (PROJECT / '.ci/run').read_text(encoding='utf-8').endswith(f'\n{commands[0]}\n{slow}\n')
+    assert slow in readme

@@ -20,14 +20,14 @@ from problem_unittests import (
     write_images,
 )
 
-__all__ = ['ASSETS', 'DEVICES', 'LONG', 'NEEDS_GPU', 'NOTEBOOK', 'PROJECT', 'Acting', 'damage',
+__all__ = ['ASSETS', 'DEVICES', 'NEEDS_GPU', 'NOTEBOOK', 'PATIENCE', 'PROJECT', 'Acting', 'damage',
            'expect', 'expect_close', 'expect_same_run', 'global_names', 'numbers_of', 'raises',
            'run_python', 'run_training', 'tiny_training', 'torchrun', 'train_tiny', 'write_images']
 
 PROJECT = Path(__file__).resolve().parent.parent
 ASSETS = PROJECT / 'assets'
 DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
-LONG = pytest.mark.skipif('DCGAN_LONG' not in os.environ, reason='takes long: set DCGAN_LONG=1')
+PATIENCE = 1800              # seconds for a program that takes one minute, where others are at work
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 
 
@@ -119,7 +119,7 @@ def damage(path):
 # --------------------------------------------------------------------------------- child processes
 
 
-def run_python(folder, *arguments, environment=(), timeout=300):
+def run_python(folder, *arguments, environment=(), timeout=PATIENCE):
     """Run Python in a folder, with this project in reach; return what subprocess.run() returns."""
     command = [sys.executable, *map(str, arguments)]
     environment = dict(os.environ, PYTHONPATH=str(PROJECT)) | dict(environment)

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from tests.tools import ASSETS, NOTEBOOK
+from tests.tools import ASSETS, NOTEBOOK, PATIENCE
 
 PRESET = 'smoke n_epochs=40 distance_every=40'
 SETTINGS = {
@@ -27,7 +27,6 @@ READY = """async () => {
     await panel.sessionContext.ready;
     await panel.sessionContext.session.kernel.info;
 }"""
-PATIENCE = 300               # seconds for anything, where others keep the machine busy
 
 
 def start_lab(project, place, port):

@@ -17,7 +17,7 @@ import problem_unittests
 from machinery.lesson import load_definitions
 from machinery.samples import load_samples
 from problem_unittests import PARTS
-from tests.tools import NOTEBOOK, PROJECT, run_python
+from tests.tools import NOTEBOOK, PATIENCE, PROJECT, run_python
 
 # ---------------------------------------------------------------------------------- the definitions
 
@@ -248,7 +248,7 @@ def run_notebook(notebook, folder, **environment):
     environment = dict(os.environ, DCGAN_PRESET='smoke', DCGAN_DATA='drawn',
                        DCGAN_RUN='') | environment
     resources = {'metadata': {'path': str(folder)}}
-    client = CountingClient(notebook, timeout=300, kernel_name='python3', resources=resources)
+    client = CountingClient(notebook, timeout=PATIENCE, kernel_name='python3', resources=resources)
     client.execute(env=environment)
     assert client.n_renewed <= 4, 'renewed by time and not by batch: there are eight'
     outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]

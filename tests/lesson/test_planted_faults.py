@@ -337,12 +337,19 @@ UNSEEN = [
      test_metric.test_face_distance_orders_what_the_eye_orders),
 ]
 
-FAULTS = FOUND + UNSEEN
-NAMES = [name for name, _, _ in FAULTS]
 
 
-@pytest.mark.parametrize('name, plant, test', FAULTS, ids=NAMES)
-def test_planted_faults_are_caught(request, monkeypatch, folder, capsys, name, plant, test):
+def all_faults():
+    """Each fault of the lists; the first that is planted for a test is quick, the others slow."""
+    tested = set()
+    for name, plant, test in FOUND + UNSEEN:
+        marks = [pytest.mark.slow] if test in tested else []
+        tested.add(test)
+        yield pytest.param(plant, test, id=name, marks=marks)
+
+
+@pytest.mark.parametrize('plant, test', all_faults())
+def test_planted_faults_are_caught(request, monkeypatch, folder, capsys, plant, test):
     """With the fault in place, its test fails, or remarks on what is unlike DCGAN."""
     notebook = plant(monkeypatch)
     given = dict(notebook=notebook, device='cpu', drop_last=False)
