@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import statistics
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
@@ -295,8 +297,25 @@ def expect_readme_draws_faces(folder):
         assert done.stdout == f'{size}\n', done.stderr
 
 
+def test_cells_run_from_top_to_bottom(folder, monkeypatch, capsys):
+    """In one namespace, an epoch of the smoke preset, and a short search for the photos' noise."""
+    monkeypatch.setenv('DCGAN_PRESET', 'smoke n_epochs=1')
+    monkeypatch.setenv('DCGAN_DATA', 'drawn')
+    source = '\n\n'.join(code_cells())
+    assert source.count('invert(G_best, photos)') == 1
+    source = source.replace('invert(G_best, photos)', 'invert(G_best, photos, n_steps=20)')
+    path = folder / 'cells.py'
+    path.write_text(source, encoding='utf-8')
+    runpy.run_path(str(path), run_name='__main__')
+    plt.close('all')
+    printed = capsys.readouterr().out
+    assert printed.count('Tests Passed') == len(part_tests())
+    assert 'epoch    1/   1' in printed and 'explorer.html: ' in printed
+
+
+@pytest.mark.slow
 def test_notebook_runs_from_top_to_bottom(copy_of_project):
-    """In the smoke preset on drawn faces, then again: the second run picks up the first."""
+    """By a kernel, in the smoke preset, then again: the second run picks up the first."""
     for run in (1, 2):
         notebook = nbformat.read(copy_of_project / NOTEBOOK.name, as_version=4)
         printed, n_pictures = run_notebook(notebook, copy_of_project)
@@ -310,6 +329,7 @@ def test_notebook_runs_from_top_to_bottom(copy_of_project):
     assert len(load_samples(copy_of_project / 'train_samples.pkl')) == 2
 
 
+@pytest.mark.slow
 def test_notebook_runs_as_a_script(copy_of_project):
     """Exported by nbconvert, it trains in a terminal, even in one that knows no é.
 

@@ -137,6 +137,7 @@ def public_cells():
     return dict(part.split('\n', 1) for part in parts)
 
 
+@pytest.mark.slow
 def test_public_set_runs_from_top_to_bottom(copy_of_project):
     """Pasted over ours, every cell runs, and those after the training show what it made."""
     cells = public_cells()
