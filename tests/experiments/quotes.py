@@ -14,17 +14,13 @@ from experiments.tables import by, few_cell, percent, rows_of, speeds, spread
 # Numbers that no csv holds: sizes of files and programs, what was chosen and not measured.
 NOT_FROM_CSV = {
     'README.md': [
-        'Batches of 8 are better',
-        'three lines give 32 faces',
-        "CelebA's first 18,000 images", 'torch 2.14.1', 'at 32×32', '32×32', '64×64',
+        'three lines give 32 faces', '32×32', '64×64',
         '`conv_dim` 32, with three seeds', '| seconds to 20 | to 10 | to 5 | to 3 |',
-        'within 25 minutes',
         'Python 3.11 or newer', '5 GB', '240 MB', 'a folder of 2,000 images or fewer', '200 photos',
-        '5,000 faces of the training', 'Take 100 photos or more', 'about 1,200 images',
-        'With 100 faces cut otherwise', '| 32 | 10 | all |',
-        '| 8 | 2 | 64 images |', '| 32 | 8 | at most 18,000 |', '| 64 | 50 | all |',
-        'tensor (16, 3, s, s) in [−1, 1]', 'Rank 0', 'images left in [0, 1]'],
+        'Take 100 photos or more', 'tensor (16, 3, s, s) in [−1, 1]',
+        'take about 3 minutes on two idle cores'],
     'experiments/README.md': [
+        'a folder of 2,000 images or fewer', 'about 1,200 images', 'Rank 0',
         '(seeds 0 to 2, 30 seconds of one CPU thread each',
         '2,000 generated faces were judged by 800',
         'each in one run of 89,600 images', 'knows from 16,200 others', 'with 100 faces:',
@@ -47,9 +43,9 @@ NOT_FROM_CSV = {
 }
 
 
-def distance_row(words, setting):
-    """Return the table row of a setting of the study."""
-    return f'| {words} | {spread(by("row", "study_summary")[setting])} |'
+def mean(setting, digits=1):
+    """Return the mean distance of a setting of the study."""
+    return f'{float(by("row", "study_summary")[setting]["ffd"]):.{digits}f}'
 
 
 LONGEST = '89600'            # images in the longest runs of the race
@@ -154,39 +150,26 @@ def race_sentences():
 
 
 def readme():
-    study = by('row', 'study_summary')
-    quick, wide, large = speedups()
+    quick, _, large = speedups()
     quality = by('figure', 'quality')['Fréchet face distance']
     race = rows_of('race')[0]
-    start = few_cell('closer', 'faces', 0, AS_IT_IS, 0)
-    trained = few_cell('closer', 'faces', 100, 'from the pair, augmented', 120)
-    soon = few_cell('closer', 'faces', 100, 'from the pair, augmented', 30)
-    anew = few_cell('closer', 'faces', 100, 'from scratch', 30)
     return [
         *shipped(),
         *race_sentences(),
         f'about {minutes(NOTEBOOK)} minutes on two CPU cores',
-        f'**The tests** take about {minutes("the tests")} minutes',
-        f'were judged by {int(race["n_held_out"]):,} faces that none of them had seen',
+        f'were judged by {int(race["n_held_out"]):,} faces that neither had seen',
         f'Distances are after {int(LONGEST):,} images',
         race_row('**the public recipe**', 'public'),
-        race_row("this notebook's earlier recipe", 'earlier'),
         race_row('**this notebook**', 'ours'),
-        race_row('with batches of 8', 'batches of 8'),
-        f'in the study at {int(study["base"]["budget"]):,} images',
-        distance_row('the public recipe, real images left in [0, 1]', 'fault: real unscaled'),
-        distance_row('the public recipe', 'base'),
-        distance_row("with an average of G's weights", 'EMA of G'),
-        distance_row('with batches of 16', 'batch 16'),
-        f'training step is {quick:.1f} times as fast as the public one on two CPU cores, '
-        f'{wide:.1f} times at `conv_dim` 64 and {large:.1f} times at 64×64',
+        f"only {int(LONGEST) // 128} steps in the public recipe's batches of 128",
+        f'chosen from {len(rows_of("race_search"))} runs of this length',
+        f'(16: from {mean("base")} to {mean("batch 16")})',
+        f'hurt most ({mean("batch norm everywhere", 0)})',
+        f'training step is {quick:.1f} times as fast as the public one on two CPU cores, and '
+        f'{large:.1f} times at 64×64',
         f'The faces above come to {float(quality["generated"]):.2f} from '
         f'{int(quality["n_real"]):,} held-out faces; other real faces come to '
-        f'{float(quality["floor"]):.2f}',
-        f'the pair begins at a distance of {start} from 800 others',
-        f'After half a minute of training it stands at {soon}, and a pair from scratch at {anew}; '
-        f'after two minutes it comes to {trained}',
-        f'{len(study)} settings']
+        f'{float(quality["floor"]):.2f}']
 
 
 NOTEBOOK = "the whole notebook on drawn faces, this machine's own preset"
@@ -346,13 +329,9 @@ def picture_sentences():
 
 def notebook():
     """The sentences of the notebook's own summary."""
-    study = by('row', 'study_summary')
     quick, _, large = speedups()
     old = {row['training_set']: percent(1 - float(row['mean'])) for row in rows_of('balance')
            if (row['figure'], row['faces']) == ('Young', 'generated')}
-
-    def mean(setting, digits=1):
-        return f'{float(study[setting]["ffd"]):.{digits}f}'
 
     lowest, middle, highest = race_figures('ours', 'ffd')
     public_lowest, public, public_highest = race_figures('public', 'ffd')
@@ -363,7 +342,7 @@ def notebook():
         f'after {int(LONGEST):,} images',
         f'the public recipe comes to {public:.1f} ({public_lowest:.1f}–{public_highest:.1f}) and '
         f"this notebook's to {middle:.1f} ({lowest:.1f}–{highest:.1f})",
-        f'on {int(study["base"]["budget"]):,} images',
+        f'on {int(by("row", "study_summary")["base"]["budget"]):,} images',
         f'batches of 16 ({mean("batch 16")};',
         f'twice the images ({mean("images x 2")})',
         f'resize-convolution ({mean("resize-convolution")})',
