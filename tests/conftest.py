@@ -1,4 +1,10 @@
-"""The fixtures that all test files share."""
+"""What all test files share: fixtures, and the mark of what is done in a browser.
+
+    pytest                 the quick tests, in about three minutes on two cores
+    pytest -m slow         processes, browsers, whole notebooks, long fuzzing, most planted faults
+    pytest tests/data      one folder; tests/__init__.py says what lies where
+    pytest -m '' FILE      all of a file, quick and slow
+"""
 import shutil
 
 import pytest
@@ -15,6 +21,14 @@ OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--n
 
 notebook = problem_unittests.notebook
 globals().update(problem_unittests.PART_FIXTURES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what is done in a browser as slow."""
+    for item in items:
+        if 'browser' in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -157,7 +157,6 @@ def page(browser):
     assert errors == []
 
 
-@pytest.mark.slow
 def test_notebook_in_jupyterlab(lab, page):
     """Run All shows faces while it trains; stop, go on, restart and run all: no error anywhere."""
     page.goto(lab)
