@@ -116,6 +116,18 @@ def grey(red):
     return 'image.png', (90, 90, 90)
 
 
+def grey_and_transparent(red):
+    """Lightness, half of which is to be seen."""
+    Image.new('LA', (64, 64), (90, 128)).save('image.png')
+    return 'image.png', (172, 172, 172)
+
+
+def black_and_white(red):
+    """One bit a pixel."""
+    Image.new('1', (64, 64), 0).save('image.png')
+    return 'image.png', (0, 0, 0)
+
+
 def cmyk(red):
     """The colours of a printer."""
     red.convert('CMYK').save('image.jpg')
@@ -176,15 +188,14 @@ def large(red):
     return 'image.jpg', RED
 
 
-KINDS = {'grey': grey, 'cmyk': cmyk, 'palette': palette, 'transparent': transparent,
-         'palette, transparent': palette_transparent, '16 bits': sixteen_bits,
-         'one pixel': one_pixel, 'a line': a_line, 'turned': turned, 'large': large}
+KINDS = [grey, grey_and_transparent, black_and_white, cmyk, palette, transparent,
+         palette_transparent, sixteen_bits, one_pixel, a_line, turned, large]
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.__name__)
 def test_every_colour_mode_and_size(folder, kind):
     """Each becomes 32 x 32 RGB of the right colours, upright, on white."""
-    name, colour = KINDS[kind](Image.new('RGB', (64, 64), RED))
+    name, colour = kind(Image.new('RGB', (64, 64), RED))
     expected = np.broadcast_to(colour, (32, 32, 3))
     pixels = decode_image(name, 32)
     assert pixels.dtype == np.uint8 and pixels.shape == (32, 32, 3)

@@ -1,6 +1,4 @@
-"""What most cases need: three good images, something beside them, and the way in."""
-from PIL import Image
-
+"""What most cases need: three good images and the way in."""
 from machinery.sources import load_dataset
 from tests.tools import write_images
 
@@ -21,13 +19,3 @@ def three_faces(folder):
     """Write three good images; return their folder."""
     write_images(folder / 'faces', 3)
     return folder / 'faces'
-
-
-def three_faces_and(folder, name, content):
-    """Write three good images and one more file, bytes or an image; return what reads them."""
-    path = three_faces(folder) / name
-    if isinstance(content, Image.Image):
-        content.save(path)
-    else:
-        path.write_bytes(content)
-    return read_faces
