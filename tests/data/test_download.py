@@ -61,6 +61,7 @@ assert len(sources.load_dataset(max_images=5)) == 5
 """
 
 
+@pytest.mark.slow
 def test_script_ends_though_a_server_does_not(folder):
     """A server that never ends its headers holds up neither training nor the end of a script."""
     with Server(b'', act=headers_without_end) as server:

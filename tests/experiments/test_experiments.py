@@ -312,6 +312,7 @@ def small_bench(tmp_path, monkeypatch):
     return small
 
 
+@pytest.mark.slow
 def test_the_ladder_of_steps(small_bench, capsys):
     bench.step_tables(small_bench)
     columns, rows = common.read_csv(small_bench.into / 'bench_step.csv')
@@ -324,6 +325,7 @@ def test_the_ladder_of_steps(small_bench, capsys):
     assert 'the public step' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_presets_are_measured(small_bench, monkeypatch):
     monkeypatch.setattr(bench_loops, 'Z_SIZE', 5)
     tiny = dict(img_size=32, conv_dim=4, batch_size=4, penalty=0.01)

@@ -82,6 +82,7 @@ def draw_elsewhere(paths, place):
 # ------------------------------------------------------------------------- the card without us
 
 
+@pytest.mark.slow
 def test_cards_draw_faces_without_us(notebook, folder):
     """Those of a run's own float32 weights, of a 64x64 generator, and of the shipped folders."""
     train_run(notebook)

@@ -22,6 +22,7 @@ def rehearsal(tmp_path_factory):
     return ended.value.code, into, (into / gpu_report.REPORT).read_text()
 
 
+@pytest.mark.slow
 def test_every_stage_is_in_the_report(rehearsal):
     code, _, report = rehearsal
     assert code == 0, report
@@ -33,6 +34,7 @@ def test_every_stage_is_in_the_report(rehearsal):
         assert 'NO GPU' in report
 
 
+@pytest.mark.slow
 def test_every_row_of_the_rehearsal_says_where_it_comes_from(rehearsal):
     _, into, _ = rehearsal
     tables = {path.name: common.read_csv(path) for path in into.glob('*.csv')}
@@ -51,6 +53,7 @@ def test_every_row_of_the_rehearsal_says_where_it_comes_from(rehearsal):
         assert all('--tiny' in row['command'] for row in tables[name][1])
 
 
+@pytest.mark.slow
 def test_the_rehearsal_leaves_the_published_tables_alone(rehearsal):
     _, into, _ = rehearsal
     names = {path.name for path in ASSETS.iterdir()}
@@ -58,6 +61,7 @@ def test_the_rehearsal_leaves_the_published_tables_alone(rehearsal):
     assert len(list((into / 'gpu_logs').iterdir())) == len(gpu.STAGES)
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_or_hangs_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
     """Each fault is in the report with its last lines; the hanging one's children end with it."""
     monkeypatch.setattr(gpu, 'GRACE', 0.5)
@@ -107,6 +111,7 @@ def test_a_stage_without_time_is_left_out(tmp_path):
     assert 'no time was left for it' in (tmp_path / gpu_report.REPORT).read_text()
 
 
+@pytest.mark.slow
 def test_without_a_gpu_nothing_is_run_in_earnest(tmp_path, monkeypatch):
     """The first stage, in a process as on the day itself, finds none; the others need it."""
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')

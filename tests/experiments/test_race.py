@@ -57,6 +57,7 @@ def test_recipes_are_those_of_the_notebook(notebook):
         assert {key: race.RECIPES[name][key] for key in wanted} == wanted, name
 
 
+@pytest.mark.slow
 def test_race_runs_once_and_draws(tmp_path, monkeypatch):
     """Rows, times and figure come; a second call finds all runs made; a table has its whence."""
     options = ['--drawn', '--lengths', '640', '1280', '--seeds', '0', '--recipes', 'ours', '--into',

@@ -14,6 +14,7 @@ def outcomes(tmp_path_factory):
     return dict(line.split(': ') for line in done.stdout.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('reader', ['samples', 'checkpoint'])
 @pytest.mark.parametrize('name', PROGRAMS)
 def test_hostile_programs_are_refused(outcomes, name, reader):

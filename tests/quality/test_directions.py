@@ -143,6 +143,7 @@ def test_kept_directions_hold_on_faces_of_this_test():
         assert moves > 0.7 * directions.LEAST, name
 
 
+@pytest.mark.slow
 def test_directions_are_measured_and_kept(tmp_path):
     """The whole command, small, on a generator that draws nothing but noise."""
     G = directions.load_generator()
