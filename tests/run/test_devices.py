@@ -2,6 +2,7 @@
 import re
 
 import numpy as np
+import pytest
 import torch
 
 from machinery.checkpoints import load_checkpoint
@@ -35,6 +36,7 @@ def test_training_on_a_gpu(notebook, folder):
     assert all(grid.device.type == 'cpu' for grid in load_samples())
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(folder):
     """Without batch normalisation, two processes give weights and figures of one, to rounding."""
     run_python(folder, CHILDREN / 'ranks.py', environment=dict(CUDA_VISIBLE_DEVICES=''))
@@ -49,12 +51,14 @@ def test_two_processes_train_as_one(folder):
         expect_close('Weights', weights_of_rank, weights, 1e-4, rank=rank)
 
 
+@pytest.mark.slow
 def test_processes_end_in_peace(folder):
     """A script that ends right after its last message: gloo's threads end before Python does."""
     done = torchrun(folder, CHILDREN / 'brief.py', processes=4)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_job(folder):
     """One of two processes dies: the job ends by itself, with a failure that says which."""
     done = torchrun(folder, CHILDREN / 'ranks.py', '--rank-1-dies-at', 4)
@@ -63,6 +67,7 @@ def test_a_dead_process_ends_the_job(folder):
     assert re.search(r'rank *: 1 ', done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_notebook_under_torchrun(copy_of_project):
     """The exported notebook by two processes: one prints and writes; a second start goes on."""
     run_python(copy_of_project, '-m', 'nbconvert', '--to', 'script', 'dcgan_faces.ipynb')
@@ -80,6 +85,7 @@ def test_notebook_under_torchrun(copy_of_project):
     assert (saved['epoch'], saved['n_steps'], saved['images_seen']) == (2, 8, 128)
 
 
+@pytest.mark.slow
 def test_name_that_is_not_in_utf_8_ends_no_program(folder):
     """It stands in what is printed of a folder; a question mark is shown for it."""
     program = """import os; from machinery.devices import choose_device

@@ -88,50 +88,17 @@ def packed(folder, monkeypatch):
     return read_faces
 
 
-def planted(folder, **changes):
-    """Put other arrays into the cache, all else being right; return what reads it."""
-    path = cache_of_three_faces(folder)
-    with np.load(path) as arrays:
-        arrays = dict(arrays)
-    for name, change in changes.items():
-        arrays[name] = change(arrays[name])
-    np.savez(path, **arrays)
-    return read_faces
-
-
-def images_of_floats(folder, monkeypatch):
-    """Numbers with a point, where bytes were."""
-    return planted(folder, images=np.float32)
-
-
-def images_of_four_channels(folder, monkeypatch):
-    """A fourth channel."""
-    return planted(folder, images=lambda images: images[:, [0, 1, 2, 0]])
-
-
-def fewer_images(folder, monkeypatch):
-    """Two images for three files."""
-    return planted(folder, images=lambda images: images[:2])
-
-
-def no_images(folder, monkeypatch):
-    """Not one image."""
-    return planted(folder, images=lambda images: images[:0], kept=lambda kept: kept[:0])
-
-
-def places_with_a_point(folder, monkeypatch):
-    """0.0, 1.0 and 2.0 as the places of the files."""
-    return planted(folder, kept=np.float64)
-
-
-def one_place_three_times(folder, monkeypatch):
-    """All images are said to be from one file."""
-    return planted(folder, kept=lambda kept: 0 * kept)
-
-
-def places_out_of_range(folder, monkeypatch):
-    """A place before the first file."""
-    return planted(folder, kept=lambda kept: kept - 1)
+def planted(**changes):
+    """Other arrays in the cache, all else being right."""
+    def prepare(folder, monkeypatch):
+        path = cache_of_three_faces(folder)
+        with np.load(path) as arrays:
+            arrays = dict(arrays)
+        for name, change in changes.items():
+            arrays[name] = change(arrays[name])
+        np.savez(path, **arrays)
+        return read_faces
+    return prepare
 
 
 def link_to_nowhere(folder, monkeypatch):
@@ -159,13 +126,15 @@ ROWS = {
     'cache that holds another folder': (images_of_another_folder, None, ANEW),
     'cache that is a pickle': (a_pickle, None, ANEW),
     'cache that holds a pickle': (a_pickle_inside, None, ANEW),
-    'cache of floats': (images_of_floats, None, ANEW),
-    'cache of four channels': (images_of_four_channels, None, ANEW),
-    'cache of fewer images': (fewer_images, None, ANEW),
-    'cache of no images': (no_images, None, ANEW),
-    'cache with fractions for places': (places_with_a_point, None, ANEW),
-    'cache of one file only': (one_place_three_times, None, ANEW),
-    'cache with a place before the first': (places_out_of_range, None, ANEW),
+    'cache of floats': (planted(images=np.float32), None, ANEW),
+    'cache of four channels':
+        (planted(images=lambda images: images[:, [0, 1, 2, 0]]), None, ANEW),
+    'cache of fewer images': (planted(images=lambda images: images[:2]), None, ANEW),
+    'cache of no images':
+        (planted(images=lambda images: images[:0], kept=lambda kept: kept[:0]), None, ANEW),
+    'cache with fractions for places': (planted(kept=np.float64), None, ANEW),
+    'cache of one file only': (planted(kept=lambda kept: 0 * kept), None, ANEW),
+    'cache with a place before the first': (planted(kept=lambda kept: kept - 1), None, ANEW),
     'link to nowhere for a cache': (link_to_nowhere, None, FINE.format(3)),
     'link for an unfinished cache': (link_for_a_part, None, FINE.format(3)),
     'cache that unpacks to more': (packed, None, 'it unpacks to more than itself.*decoding anew'),
