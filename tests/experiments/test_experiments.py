@@ -106,6 +106,27 @@ def test_a_wrong_number_is_noticed():
     assert row not in document('README.md').replace('2.54', '2.53')
 
 
+@pytest.mark.parametrize('name', ['README.md', 'experiments/README.md', 'experiments/LOG.md'])
+def test_links_and_tables_of_documents_are_there(name):
+    """Each link leads to a file, and to a heading of it where one is named."""
+    path = PROJECT / name
+    text = path.read_text(encoding='utf-8')
+    for link in re.findall(r'\]\(([^)]+)\)', text):
+        if '://' not in link:
+            file, _, heading = link.partition('#')
+            target = path.parent / file if file else path
+            assert target.is_file(), link
+            assert not heading or heading in headings(target), link
+    for table in re.findall(r'`(\w+\.csv)`', text):
+        assert (ASSETS / table).is_file(), table
+
+
+def headings(path):
+    """The headings of a document as links name them."""
+    lines = re.findall(r'^#+ (.+)$', path.read_text(encoding='utf-8'), re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', line).lower().replace(' ', '-') for line in lines}
+
+
 @pytest.mark.parametrize('path', sorted(ASSETS.glob('*.csv')), ids=lambda path: path.name)
 def test_every_row_says_where_it_comes_from(path):
     columns, rows = common.read_csv(path)
