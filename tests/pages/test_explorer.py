@@ -386,8 +386,6 @@ def test_copied_numbers_give_the_same_face(open_page, generators):
     with torch.no_grad():
         face = (generators['shipped'](torch.tensor([numbers]))[0] + 1) * 127.5
     assert (shown_face(page).float() - face).abs().max() <= 2
-    if not hasattr(helpers, 'face'):
-        pytest.skip('helpers.face is not there yet')
     assert torch.allclose((helpers.face(numbers)[0] + 1) * 127.5, face, atol=0.01)
 
 
