@@ -22,23 +22,22 @@ from torchvision.datasets import ImageFolder
 import helpers
 from experiments import common
 from experiments.bench_timing import DEVICE, SEED
-from experiments.study_settings import RECIPE
+from experiments.settings import RECIPE
 
 BATCH, Z_SIZE = 128, 100
 PRINT_EVERY = 50         # steps between two looks at the losses; each waits for the device
 notebook = common.notebook_definitions()
-PENALTY_EVERY = notebook.DEFAULTS['penalty_every']
 # The public solutions ask for four workers, also where there are fewer cores.
 warnings.filterwarnings('ignore', 'This DataLoader will create 4 worker')
 
 # ---------------------------------------------------------------------------------- the public loop
 
 
-def public_loader(folder, size, n_images, n_workers):
+def public_loader(folder, size, n_images, n_workers, batch=BATCH):
     """Open, resize and turn to float32 every image anew in every epoch."""
     transform = transforms.Compose([transforms.Resize(size), transforms.ToTensor()])
     images = Subset(ImageFolder(folder, transform), range(n_images))
-    return DataLoader(images, BATCH, shuffle=True, num_workers=n_workers)
+    return DataLoader(images, batch, shuffle=True, num_workers=n_workers)
 
 
 def public_optimizers(D, G, foreach=False):
@@ -119,6 +118,14 @@ def captured_step(D, G):
     return helpers.capture(notebook.train_step, D, G, *notebook.make_optimizers(D, G))
 
 
+def make_step(size, width, batch):
+    """Return (captured step, a batch of noise in place of images, noise for the generator)."""
+    step = captured_step(*make_networks(size, width))
+    real = torch.rand(batch, 3, size, size, device=DEVICE)
+    real = real.contiguous(memory_format=torch.channels_last)
+    return step, real, torch.randn(batch, Z_SIZE, device=DEVICE)
+
+
 def build_steps(size, width, real, adam='loop', detach=False, once=False, on_device=False,
                 ours=False, channels_last=False, bfloat16=False, graph=False, compiled=False):
     """Make training steps on one batch; a unit is a step. Each flag is a rung of the ladder."""
@@ -156,8 +163,8 @@ def build_steps(size, width, real, adam='loop', detach=False, once=False, on_dev
     return run
 
 
-def build_epochs(size, width, loader, n_epochs=1):
-    """Make our loop without its files; a unit is so many epochs of the loader.
+def build_epochs(size, width, loader):
+    """Make our loop without its files; a unit is an epoch of the loader.
 
     It mirrors images and averages weights, which the public loop does not.
     """
@@ -166,8 +173,8 @@ def build_epochs(size, width, loader, n_epochs=1):
     step = captured_step(D, G)
     batches = helpers.DeviceLoader(loader, DEVICE)
 
-    def run(n):
-        for _ in range(n * n_epochs):
+    def run(n_epochs):
+        for _ in range(n_epochs):
             for number, images in enumerate(batches):
                 z = torch.randn(len(images), Z_SIZE, device=DEVICE)
                 figures = step(notebook.random_flip(notebook.scale(images)), z)
@@ -186,23 +193,6 @@ def build_fed_steps(size, width, batch, images):
     def run(n_steps):
         for real in itertools.islice(batches, n_steps):
             step(notebook.scale(real), torch.randn(batch, Z_SIZE, device=DEVICE))
-    return run
-
-
-def build_rounds(size, width, batch, penalty):
-    """Make steps as the notebook takes them, on one batch; a unit is a round of PENALTY_EVERY.
-
-    The first step of a round has the gradient penalty, with as many times its weight.
-    """
-    D, G = make_networks(size, width)
-    step = captured_step(D, G)
-    real = torch.rand(batch, 3, size, size, device=DEVICE)
-    real = notebook.scale(real).contiguous(memory_format=torch.channels_last)
-
-    def run(n_rounds):
-        for number in range(PENALTY_EVERY * n_rounds):
-            weight = penalty * PENALTY_EVERY if number % PENALTY_EVERY == 0 else 0
-            step(real, torch.randn(batch, Z_SIZE, device=DEVICE), penalty=weight)
     return run
 
 
@@ -265,6 +255,12 @@ def linked(folder):
     with tempfile.TemporaryDirectory() as fresh:
         os.symlink(folder, Path(fresh) / 'faces')
         yield Path(fresh)
+
+
+def build_decoding(folder, size):
+    """Return {row: run} of the first decoding of a folder, and of reading its cache."""
+    return {'ours: the first decoding, cache written': build_calls(decode_first, folder, size),
+            'ours: opening the cache': build_calls(helpers.decode_folder, folder, size)}
 
 
 def decode_first(folder, size):

@@ -99,11 +99,10 @@ class Contender:
             torch.cuda.reset_peak_memory_stats()
         self.run = self.build()
         times = [self.time(units) for units in counts]
-        self.first_call_s = times[0] if times else 0
+        self.first_call_s = times[0]
         self.warm_up_units = sum(counts)
         self.warm_up_s = sum(times)
-        if times:
-            self.units = math.ceil(seconds * counts[-1] / times[-1])
+        self.units = math.ceil(seconds * counts[-1] / times[-1])
         if CUDA:
             self.memory = (torch.cuda.max_memory_allocated() - before) / 2 ** 30
 
@@ -132,30 +131,23 @@ class Bench:
     """The tables of the benchmark, and how long to measure for them.
 
     into     folder of the tables
-    scratch  folder for files that need not stay
     command  the command line, for the tables
-    folder   of images of the user's own; None: none
+    repeats  turns of each row
+    seconds  of a block
     """
 
-    def __init__(self, into, scratch, command, quick=False, repeats=None, compiled=False,
-                 folder=None):
+    def __init__(self, into, command, repeats=5, seconds=0.5):
         self.into = into
-        self.scratch = scratch
         self.command = command
-        self.quick = quick
-        self.repeats = repeats or (2 if quick else 5)
-        self.compiled = compiled
-        self.folder = folder
-        self.tiny = False                            # a rehearsal, which measures nothing
-        self.long = True                             # on a GPU also the run of 50 epochs
-        self.seconds = 0.2 if quick else 0.5         # of a block
+        self.repeats = repeats
+        self.seconds = seconds
         self.peaks = {}                              # precision: TFLOP/s in a large product
 
-    def compare(self, table, setting, contenders, warm_up, repeats=None):
+    def compare(self, table, setting, contenders, warm_up):
         """Warm the contenders up, let them take turns, print them and save them."""
         for contender in contenders:
             contender.warm_up(warm_up, self.seconds)
-        for repeat in range(repeats or self.repeats):
+        for repeat in range(self.repeats):
             there = repeat % 2 == 0
             for contender in contenders if there else contenders[::-1]:
                 contender.take_turn()

@@ -20,15 +20,21 @@ from problem_unittests import (
     write_images,
 )
 
-__all__ = ['ASSETS', 'DEVICES', 'NEEDS_GPU', 'NOTEBOOK', 'PATIENCE', 'PROJECT', 'Acting', 'damage',
-           'expect', 'expect_close', 'expect_same_run', 'global_names', 'numbers_of', 'raises',
-           'run_python', 'run_training', 'tiny_training', 'torchrun', 'train_tiny', 'write_images']
+__all__ = ['ASSETS', 'DEVICES', 'NOTEBOOK', 'PATIENCE', 'PROJECT', 'Acting', 'damage',
+           'expect', 'expect_close', 'expect_same_run', 'global_names', 'needs_gpu',
+           'numbers_of', 'raises', 'run_python', 'run_training', 'tiny_training', 'torchrun',
+           'train_tiny', 'write_images']
 
 PROJECT = Path(__file__).resolve().parent.parent
 ASSETS = PROJECT / 'assets'
-DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
 PATIENCE = 1800              # seconds for a program that takes one minute, where others are at work
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+WITHOUT_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+DEVICES = ['cpu', pytest.param('cuda', marks=[pytest.mark.gpu, WITHOUT_GPU])]
+
+
+def needs_gpu(test):
+    """A decorator: skip a test where there is no GPU; pytest -m gpu runs those that need one."""
+    return pytest.mark.gpu(WITHOUT_GPU(test))
 
 
 # --------------------------------------------------------------------------------- small trainings

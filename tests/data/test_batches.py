@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
 
 from machinery.batches import DeviceLoader, ImageDataset
 from machinery.drawn import drawn_faces
-from tests.tools import DEVICES, NEEDS_GPU, expect_close
+from tests.tools import DEVICES, expect_close, needs_gpu
 
 
 @pytest.mark.parametrize('device', DEVICES)
@@ -62,7 +62,7 @@ def test_device_loader_leaves_augmentation_to_the_data_set():
     expect_close('Batch', batch, faces.images / 510, 1e-6)
 
 
-@NEEDS_GPU
+@needs_gpu
 def test_device_loader_from_pinned_memory(monkeypatch):
     """Images that do not fit on the GPU give the same batches."""
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, 0))

@@ -8,10 +8,10 @@ import torch
 from machinery.checkpoints import load_checkpoint
 from machinery.samples import load_samples
 from tests.tools import (
-    NEEDS_GPU,
     PROJECT,
     expect_close,
     global_names,
+    needs_gpu,
     run_python,
     tiny_training,
     torchrun,
@@ -20,7 +20,7 @@ from tests.tools import (
 CHILDREN = PROJECT / 'tests/children'
 
 
-@NEEDS_GPU
+@needs_gpu
 def test_training_on_a_gpu(notebook, folder):
     """Everything on the GPU but the grids and files, which come back; resuming works there."""
     for n_epochs in (1, 2):

@@ -6,7 +6,7 @@ import torch
 
 from machinery import devices, fast_step
 from machinery.drawn import drawn_faces
-from tests.tools import DEVICES, NEEDS_GPU, expect, expect_close, numbers_of, tiny_training
+from tests.tools import DEVICES, expect, expect_close, needs_gpu, numbers_of, tiny_training
 
 
 def training_on(device, notebook):
@@ -81,7 +81,7 @@ def test_fast_path_can_be_turned_off(notebook, monkeypatch):
     expect_close('Weights', weights, plain_weights, 0)
 
 
-@NEEDS_GPU
+@needs_gpu
 def test_step_is_one_graph(notebook):
     """On a GPU the step is recorded after its warm-up, and nothing makes it fall back."""
     D, G, d_optimizer, g_optimizer = training_on('cuda', notebook)
