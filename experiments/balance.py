@@ -25,9 +25,9 @@ import matplotlib.pyplot as plt
 import torch
 
 import helpers
-from experiments import common, study
+from experiments import common, runs, study
+from experiments.settings import SETTINGS
 from experiments.study import N_JUDGED
-from experiments.study_settings import SETTINGS
 
 AS_IT_IS, BALANCED = 'as it is', 'balanced'              # training sets
 LABELS, TRAINING, GENERATED = 'training, by label', 'training', 'generated'      # faces
@@ -63,7 +63,7 @@ def run(item, folder, balance, n_images):
     notebook = common.notebook_definitions()
     size = config['img_size']
     load = functools.partial(notebook.get_dataloader, config['batch_size'], size, folder)
-    with common.silence(), common.scratch_folder(os.getcwd()):
+    with common.silence():
         balanced = load(balance=balance)
         loader = balanced if training_set == BALANCED else load()
         torch.manual_seed(0)             # the same draw for all runs
@@ -74,9 +74,7 @@ def run(item, folder, balance, n_images):
         G, images_seen = study.train(notebook, config, loader, seed, n_images)
         if G is None:
             return training_set, seed, None, images_seen
-        z_size = config['z_size']
-        z = torch.randn(N_JUDGED, z_size, generator=torch.Generator().manual_seed(seed))
-        generated = notebook.generate(G, z)
+        generated = runs.draw(notebook, G, N_JUDGED, seed)
         distances = {f'Fréchet face distance to faces {name}': distance(generated)
                      for name, distance in references.items()}
     names, labels = helpers.load_attributes(loader.dataset)
@@ -137,19 +135,15 @@ def draw(folder, summaries):
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, required=True,
-                        help="of CelebA's faces")
+    parser = runs.command_parser(__doc__)
     parser.add_argument('--balance', nargs='+', default=['Male', 'Young'], metavar='ATTRIBUTE',
                         help='(default Male Young)')
     parser.add_argument('--budget', type=int, default=90_000, help='images a run (default 90000)')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
-    common.add_processes_option(parser)
+    runs.add_processes_option(parser)
     options = parser.parse_args(arguments)
     folder, balance, seeds = options.folder, options.balance, options.seeds
-    n_processes = common.number_of_processes(options.processes)
-    torch.set_num_threads(1)
-    os.environ.pop('DCGAN_DATA', None)               # --folder has the say
+    n_processes = runs.number_of_processes(options.processes)
+    runs.begin(parser, options)
     os.environ['DCGAN_FAST'] = '1'
     if 'DCGAN_ATTRIBUTES' in os.environ:             # the runs have other folders of their own
         os.environ['DCGAN_ATTRIBUTES'] = os.path.abspath(os.environ['DCGAN_ATTRIBUTES'])
@@ -159,7 +153,7 @@ def main(arguments=None):
         helpers.balancing_sampler(dataset, balance)          # what is wrong with them shows here
         call = functools.partial(run, folder=folder, balance=balance, n_images=options.budget)
         work = list(itertools.product(finished, seeds))
-        for training_set, seed, figures, images_seen in common.in_parallel(call, work, n_processes):
+        for training_set, seed, figures, images_seen in runs.in_parallel(call, work, n_processes):
             said = f'{training_set:9} seed {seed} | {images_seen:,} images seen'
             if figures:
                 finished[training_set].append(figures)

@@ -3,10 +3,7 @@ import argparse
 import contextlib
 import csv
 import io
-import multiprocessing
-import os
 import shlex
-import signal
 import tempfile
 from pathlib import Path
 
@@ -66,6 +63,21 @@ def in_half_precision(weights):
     for name, value in weights.items():
         halved[name] = value.half() if value.is_floating_point() else value
     return halved
+
+
+@contextlib.contextmanager
+def scratch_folder(inside=None):
+    """Within this block the current folder is a new one, which vanishes afterwards."""
+    with tempfile.TemporaryDirectory(dir=inside, ignore_cleanup_errors=True) as folder:
+        with contextlib.chdir(folder):
+            yield
+
+
+@contextlib.contextmanager
+def silence():
+    """Within this block nothing is printed."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -139,55 +151,11 @@ class Table:
         self.write(list(merged.values()))
 
 
-# ------------------------------------------------------------------------------ many runs at a time
+def markdown(header, lines):
+    """Return the lines of a table in Markdown, given its cells as texts."""
+    rule = '|' + '---|' * len(header)
+    return [markdown_row(header), rule, *[markdown_row(cells) for cells in lines]]
 
 
-def add_processes_option(parser):
-    """Add --processes, whose value number_of_processes understands."""
-    parser.add_argument('--processes', type=int, metavar='N',
-                        help='runs at a time (default: one a core; on a GPU one)')
-
-
-def number_of_processes(asked):
-    """Return how many runs to make at a time: as many as asked for, else what suits the device."""
-    if asked:
-        return asked
-    return 1 if helpers.choose_device().type == 'cuda' else torch.get_num_threads()
-
-
-def in_parallel(function, work, n_processes):
-    """Yield function(item) for each item of work, as they come; each process has one thread.
-
-    With one process all is done here. Ctrl-C reaches this process alone, which then ends the
-    others.
-    """
-    if n_processes == 1:
-        yield from map(function, work)
-        return
-    context = multiprocessing.get_context('spawn')
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)        # workers inherit it
-    with context.Pool(n_processes, _start_worker, [os.getcwd()]) as pool:
-        signal.signal(signal.SIGINT, before)
-        yield from pool.imap_unordered(function, work)
-        pool.close()
-        pool.join()
-
-
-def _start_worker(folder):
-    torch.set_num_threads(1)
-    os.chdir(folder)
-
-
-@contextlib.contextmanager
-def scratch_folder(inside=None):
-    """Within this block the current folder is a new one, which vanishes afterwards."""
-    with tempfile.TemporaryDirectory(dir=inside, ignore_cleanup_errors=True) as folder:
-        with contextlib.chdir(folder):
-            yield
-
-
-@contextlib.contextmanager
-def silence():
-    """Within this block nothing is printed."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+def markdown_row(cells):
+    return '| ' + ' | '.join(cells) + ' |'

@@ -19,7 +19,7 @@ few_images.csv has a row for each run and moment, few_images_summary.csv the spr
 --keep PLACE keeps the generators, and the pair that learnt drawn faces. Of those kept there,
 --memorisation asks whether they learnt their few faces by heart (few_images_memorisation.csv).
 """
-import os
+import functools
 import statistics
 import sys
 import time
@@ -34,17 +34,17 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import resize
 
 import helpers
-from experiments import common, memorisation, study
+from experiments import common, memorisation, runs
 from experiments.export import images_of_run
-from experiments.study_settings import BASE
-from experiments.timed_runs import Portions
+from experiments.settings import BASE
 from machinery.pretrained import PRETRAINED, save_pair
 
 SIZE, CONV_DIM, Z_SIZE = 64, 32, 100          # those of the pair
 COLOUR_AND_PLACE = ('colour', 'translation', 'cutout')
+CONFIG = BASE | dict(conv_dim=CONV_DIM, img_size=SIZE, beta1=0.0, penalty=0.01, penalty_every=16,
+                     flip=True, lr_decay=True)       # of all runs
 SCRATCH = dict(lr=8e-4, ema_decay=0.999, start=False, augmentation=(), n_frozen=0)
 PAIR = dict(lr=2e-4, ema_decay=0.995, start=True, augmentation=(), n_frozen=0)
-TRAINING = dict(penalty=0.01, penalty_every=16, flip=True, lr_decay=True)      # of all of them
 WAYS = {
     'from scratch': SCRATCH,
     'from scratch, augmented': SCRATCH | dict(augmentation=COLOUR_AND_PLACE),
@@ -71,6 +71,7 @@ KEY = ('images', 'pair', 'n_images', 'way', 'seed', 'seconds', 'device')
 LEARNT = ('images', 'pair', 'n_images', 'way', 'seed', 'run_seconds', 'n', 'median_training',
           'median_held_out', 'gap', 'p_value', 'caught', 'n_generated', 'twins', 'data',
           'seconds', 'device', 'torch', 'command')
+SHOWN = 'images', 'pair', 'n_images', 'way', 'seed', 'ffd', 'gap', 'caught'
 N_LEARNT = 100                                # faces of each kind that a generator gives back
 SUMMARY = ('images', 'pair', 'n_images', 'way', 'seconds', 'ffd', 'lowest', 'highest', 'seeds',
            'device', 'torch', 'command')
@@ -103,6 +104,8 @@ class Study:
     keep      a folder for the generators that were made; None: they are not kept
     seconds   how long a run trains
     n_judges  how many images are left to judge by
+
+    A run is a dict of images, pair, n_images, way and seed, as in the table.
     """
 
     def __init__(self, notebook, unseen, data, keep=None, seconds=SECONDS, n_judges=N_JUDGES):
@@ -130,90 +133,83 @@ class Study:
         order = torch.randperm(len(ours), generator=torch.Generator().manual_seed(seed))
         return ours[order[:n]], judges
 
-    def run(self, kind, pair, n, way, seed):
-        """Train in one way, and measure at two moments: rows for the csv."""
-        images, judges = self.images(kind, n, seed)
-        faces = helpers.ImageDataset(images)
-        distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED, held_out=judges)
-        with common.silence(), common.scratch_folder():
-            saved = self.train(faces, WAYS[way], self.pairs[pair], seed, distance)
+    def make(self, run):
+        """Train in one way, and measure at two moments: rows for the csv.
+
+        For the way AS_IT_IS, measure the pair, where its runs begin: one row.
+        """
+        if run['way'] == AS_IT_IS:
+            return [self.row(run, 0, 0, self.measure_pair(run))]
+        images, judges = self.images(run['images'], run['n_images'], run['seed'])
+        distance = self.distance_from(judges, images)
+        with common.scratch_folder():
+            saved = self.train(helpers.ImageDataset(images), run, distance)
             history = helpers.load_history()
         if self.keep:
-            weights = common.in_half_precision(saved['G_average'])
-            torch.save(weights, self.kept(kind, pair, n, way, seed))
-        chosen = WAYS[way]
-        row = self.row(kind, pair, n, way, seed) | dict(
-            lr=chosen['lr'], ema_decay=chosen['ema_decay'], n_frozen=chosen['n_frozen'],
-            augmentation='+'.join(chosen['augmentation']))
+            torch.save(common.in_half_precision(saved['G_average']), self.kept(run))
         rows = []
         for epoch, ffd, _ in history['distances']:
-            seen = BATCH * sum(history['per_epoch'][:int(epoch)])
-            rows.append(row | dict(seconds=f'{self.seconds * epoch / PASSES:g}',
-                                   images_seen=int(seen), ffd=f'{ffd:.4f}'))
+            seen = int(BATCH * sum(history['per_epoch'][:int(epoch)]))
+            rows.append(self.row(run, self.seconds * epoch / PASSES, seen, ffd))
         return rows
 
-    def row(self, kind, pair, n, way, seed):
-        """Return what all rows of a run have in common."""
-        return dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
-                    n_judged=helpers.Run.N_JUDGED, n_judges=self.n_judges, data=self.data[kind],
-                    **common.provenance(self.command(n, seed)))
+    def distance_from(self, judges, images):
+        return helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED, held_out=judges)
 
-    def measure_pair(self, kind, pair, seed):
-        """Return the row of a pair that was not trained on: where its runs begin."""
-        saved = helpers.load_pair(self.pairs[pair])
-        G = helpers.rebuild(self.notebook.Generator, saved, saved['G_average'])
-        images, judges = self.images(kind, 100, seed)
-        distance = helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED, held_out=judges)
-        random_numbers = torch.Generator().manual_seed(seed)
-        z = torch.randn(helpers.Run.N_JUDGED, G.z_size, generator=random_numbers)
-        ffd = distance(self.notebook.generate(G, z))
-        return self.row(kind, pair, 0, AS_IT_IS, seed) | dict(
-            seconds='0', images_seen=0, ffd=f'{ffd:.4f}')
-
-    def command(self, n, seed):
-        """Return the command that makes the runs with n images and a seed."""
+    def row(self, run, seconds, images_seen, ffd):
+        """Return a row of a run at a moment."""
+        way = WAYS.get(run['way'])
+        chosen = {} if way is None else dict(
+            lr=way['lr'], ema_decay=way['ema_decay'], n_frozen=way['n_frozen'],
+            augmentation='+'.join(way['augmentation']))
         longer = [] if self.seconds == SECONDS else ['--seconds', f'{self.seconds:g}']
-        return common.command('few_images', '--folder', 'FOLDER', '--counts', n, '--seeds', seed,
-                              *longer)
+        line = common.command('few_images', '--folder', 'FOLDER', '--counts', run['n_images'],
+                              '--seeds', run['seed'], *longer)
+        return run | chosen | dict(
+            seconds=f'{seconds:g}', images_seen=images_seen, ffd=f'{ffd:.4f}',
+            n_judged=helpers.Run.N_JUDGED, n_judges=self.n_judges, data=self.data[run['images']],
+            **common.provenance(line))
 
-    def kept(self, kind, pair, n, way, seed):
+    def measure_pair(self, run):
+        """Return the distance of a pair that was not trained on."""
+        saved = helpers.load_pair(self.pairs[run['pair']])
+        G = helpers.rebuild(self.notebook.Generator, saved, saved['G_average'])
+        images, judges = self.images(run['images'], 100, run['seed'])
+        faces = runs.draw(self.notebook, G, helpers.Run.N_JUDGED, run['seed'])
+        return self.distance_from(judges, images)(faces)
+
+    def train(self, faces, run, distance):
+        """Train in the current folder; return the checkpoint of the end."""
+        way = WAYS[run['way']]
+        start = self.pairs[run['pair']] if way['start'] else ''
+
+        def prepare(D, G):
+            if start:
+                with common.silence():
+                    helpers.start_from(start, D, G)
+            freeze(D, way['n_frozen'])
+        config = CONFIG | way | dict(start=start, distance_every=2)
+        wrap = functools.partial(ForSeconds, seconds=self.seconds / PASSES)
+        loader = runs.loader_of(faces, BATCH, 100 * BATCH)
+        _, saved = runs.train(self.notebook, config, loader, run['seed'], PASSES, distance, wrap,
+                              prepare)
+        return saved
+
+    def kept(self, run):
         """Return the path of the generator that a run leaves."""
-        name = f'{kind}-{pair}-{n}-{way}-{seed}-{self.seconds:g}s.pt'
-        return self.keep / name.replace(' ', '_')
+        words = [run[name] for name in ('images', 'pair', 'n_images', 'way', 'seed')]
+        name = '-'.join(map(str, words)).replace(' ', '_')
+        return self.keep / f'{name}-{self.seconds:g}s.pt'
 
-    def judge_memory(self, kind, pair, n, way, seed):
+    def judge_memory(self, run):
         """Has the kept generator of a run learnt its images by heart? A row for the csv."""
         G = self.notebook.Generator(Z_SIZE, CONV_DIM, SIZE)
-        weights = torch.load(self.kept(kind, pair, n, way, seed), weights_only=True)
-        G.load_state_dict(weights)
-        images, judges = self.images(kind, n, seed)
-        found = memorisation.judge(G.eval(), images, judges, seed, N_LEARNT)
+        G.load_state_dict(torch.load(self.kept(run), weights_only=True))
+        images, judges = self.images(run['images'], run['n_images'], run['seed'])
+        found = memorisation.judge(G.eval(), images, judges, run['seed'], N_LEARNT)
         line = common.command('few_images', '--folder', 'FOLDER', '--keep', 'PLACE',
                               '--memorisation', '--seconds', f'{self.seconds:g}')
-        return found | dict(images=kind, pair=pair, n_images=n, way=way,
-                            run_seconds=f'{self.seconds:g}', data=self.data[kind],
-                            **common.provenance(line))
-
-    def train(self, faces, way, pair, seed, distance):
-        """Train in the current folder; return the checkpoint of the end."""
-        loader = DataLoader(faces, BATCH, sampler=Portions(len(faces), 100 * BATCH),
-                            collate_fn=faces.collate)
-        config = BASE | dict(conv_dim=CONV_DIM, img_size=SIZE, lr=way['lr'], beta1=0.0)
-        D, G = study.build(self.notebook, config, loader, seed)
-        start = pair if way['start'] else ''
-        if start:
-            helpers.start_from(start, D, G)
-        freeze(D, way['n_frozen'])
-        chosen = TRAINING | dict(distance_every=2, ema_decay=way['ema_decay'],
-                                 augmentation=way['augmentation'], start=start)
-        timed = ForSeconds(helpers.DeviceLoader(loader, helpers.choose_device()),
-                           self.seconds / PASSES)
-        self.notebook.train(D, G, PASSES, print_every=10 ** 9, loader=timed, distance=distance,
-                            config=chosen)
-        saved = helpers.load_checkpoint()
-        if saved['epoch'] < PASSES:
-            study.stop_after_interrupt()
-        return saved
+        return [found | run | dict(data=self.data[run['images']], **common.provenance(line))]
 
 
 def cut_closer(images):
@@ -237,19 +233,12 @@ def learn_drawn(notebook, place):
         return folder
     faces = helpers.ImageDataset(helpers.drawn_faces(4_000, SIZE, seed=1_000))
     loader = DataLoader(faces, BATCH, shuffle=True, collate_fn=faces.collate)
-    config = BASE | dict(conv_dim=CONV_DIM, img_size=SIZE, lr=8e-4, beta1=0.0)
-    n_epochs = DRAWN_IMAGES // len(faces)
-    with common.silence(), common.scratch_folder():
-        D, G = study.build(notebook, config, loader, seed=0)
-        notebook.train(D, G, n_epochs, print_every=10 ** 9,
-                       config=TRAINING | dict(ema_decay=0.999))
-        saved = helpers.load_checkpoint()
-    if saved['epoch'] < n_epochs:
-        study.stop_after_interrupt()
+    config = CONFIG | dict(lr=8e-4, ema_decay=0.999)
+    with common.scratch_folder():
+        G, saved = runs.train(notebook, config, loader, 0, DRAWN_IMAGES // len(faces))
     folder.mkdir(exist_ok=True)
-    about = dict(generator=G.arguments, discriminator=dict(conv_dim=CONV_DIM, img_size=SIZE,
-                                                           batch_norm=True))
-    save_pair(folder, about, saved)
+    discriminator = dict(conv_dim=CONV_DIM, img_size=SIZE, batch_norm=True)
+    save_pair(folder, dict(generator=G.arguments, discriminator=discriminator), saved)
     return folder
 
 
@@ -305,75 +294,68 @@ def plot_median(axes, points, colour, label):
     axes.plot(*zip(*middle, strict=True), color=colour, label=label)
 
 
-# ---------------------------------------------------------------------------------------- many runs
+# ------------------------------------------------------------------------------------- the command
 
 
-def chosen_runs(options):
-    """Return all runs that the command asks for: (images, pair, how many, way, seed) each."""
-    work = []
-    for kind, pair, n, ways in TASKS:
-        if n not in options.counts:
-            continue
-        for way in ways:
-            if way in options.ways:
-                work += [(kind, pair, n, way, seed) for seed in options.seeds]
-    return work
+def planned_runs(options):
+    """Return all runs that the command asks for."""
+    return [dict(images=kind, pair=pair, n_images=n, way=way, seed=seed)
+            for kind, pair, n, ways in TASKS if n in options.counts
+            for way in ways if way in options.ways
+            for seed in options.seeds]
+
+
+def planned_starts(options):
+    """Return what is measured before the runs that are asked for; --counts 0 asks for that alone.
+    """
+    starts = []
+    for kind, pair, n, _ in TASKS:
+        for seed in options.seeds:
+            start = dict(images=kind, pair=pair, n_images=0, way=AS_IT_IS, seed=seed, seconds='0')
+            if start not in starts and {0, n} & set(options.counts):
+                starts.append(start)
+    return starts
 
 
 def train_all(table, contest, options, place):
-    """Make the runs that the table does not hold yet, and measure where they begin."""
-    done = {table.key_of(row) for row in table.read()}
-    where = dict(device=helpers.device_name())
-    pairs, work = {}, []
-    for kind, pair, n, way, seed in chosen_runs(options):
-        run = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
-                   seconds=f'{options.seconds:g}')
-        start = dict(images=kind, pair=pair, n_images=0, way=AS_IT_IS, seed=seed, seconds='0')
-        if table.key_of(start | where) not in done:
-            pairs[kind, pair, seed] = None               # a set that keeps its order
-        if table.key_of(run | where) not in done:
-            work.append((kind, pair, n, way, seed))
-    if any(pair == 'drawn' for _, pair, *_ in [*pairs, *work]):
+    """Make the runs that the table does not hold yet; return how many failed."""
+    work = planned_starts(options)
+    work += [run | dict(seconds=f'{options.seconds:g}') for run in planned_runs(options)]
+    if any(run['pair'] == 'drawn' for run in work):
         contest.pairs['drawn'] = str(learn_drawn(contest.notebook, place))
-    for start in pairs:
-        table.merge([contest.measure_pair(*start)])
-    for number, item in enumerate(work, 1):
-        rows = contest.run(*item)
-        table.merge(rows)
-        figures = ', '.join(row['ffd'] for row in rows)
-        print(f'{number:3}/{len(work)} {item}: {figures}', flush=True)
+    return runs.make_missing(table, work, contest.make, SHOWN)
 
 
-def measure(table, options):
-    """Do what the command asks for, in the current folder."""
+def judge_all(table, contest, options):
+    """Judge the generators that were kept, unless the table holds them; return how many failed."""
+    work = [run | dict(run_seconds=f'{options.seconds:g}') for run in planned_runs(options)
+            if contest.kept(run).is_file()]
+    return runs.make_missing(table, work, contest.judge_memory, SHOWN)
+
+
+def measure(options):
+    """Do what the command asks for, in the current folder; return how many runs failed."""
     notebook = common.notebook_definitions()
     config = helpers.load_pair(PRETRAINED)['config']
     dataset = images_of_run(options.folder, config['recipe'] | dict(images=config['images']))
     data = f'held out from {config["data"]}'
     contest = Study(notebook, dataset.held_out, data, options.keep, options.seconds)
     if options.memorisation:
-        learnt = common.Table(options.into / 'few_images_memorisation.csv', LEARNT, LEARNT[:6])
-        judge_all(learnt, contest, options)
-    else:
-        train_all(table, contest, options, options.keep or Path.cwd())
+        return judge_all(learnt_table(options.into), contest, options)
+    return train_all(results_table(options.into), contest, options, options.keep or Path.cwd())
 
 
-def judge_all(table, contest, options):
-    """Judge the generators that were kept, unless the table holds them."""
-    done = {table.key_of(row) for row in table.read()}
-    for kind, pair, n, way, seed in chosen_runs(options):
-        planned = dict(images=kind, pair=pair, n_images=n, way=way, seed=seed,
-                       run_seconds=f'{options.seconds:g}')
-        is_kept = contest.kept(kind, pair, n, way, seed).is_file()
-        if is_kept and table.key_of(planned) not in done:
-            print(kind, n, way, seed, end=': ', flush=True)
-            table.merge([contest.judge_memory(kind, pair, n, way, seed)])
+def results_table(folder):
+    return common.Table(folder / 'few_images.csv', COLUMNS, KEY)
+
+
+def learnt_table(folder):
+    return common.Table(folder / 'few_images_memorisation.csv', LEARNT, LEARNT[:6])
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of the faces')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
+    parser = runs.command_parser(__doc__)
+    runs.add_figure_option(parser)
     parser.add_argument('--seconds', type=float, default=SECONDS, help=f'a run (default {SECONDS})')
     parser.add_argument('--keep', type=common.existing_folder, metavar='PLACE',
                         help='keep the generators there')
@@ -381,24 +363,21 @@ def main(arguments=None):
     parser.add_argument('--counts', type=int, nargs='+', default=[100, 300, 1_000],
                         help='of images (default 100 300 1000)')
     parser.add_argument('--memorisation', action='store_true', help='judge what --keep has kept')
-    parser.add_argument('--figure', action='store_true', help='no runs')
     options = parser.parse_args(arguments)
-    if not (options.folder or options.figure):
-        parser.error('--folder is missing: where are the faces?')
     if options.memorisation and not options.keep:
         parser.error('--keep is missing: where are the generators?')
-    torch.set_num_threads(1)
-    os.environ.pop('DCGAN_DATA', None)               # --folder has the say
-    table = common.Table(options.into / 'few_images.csv', COLUMNS, KEY)
+    runs.begin(parser, options)
+    n_failed = 0
     if not options.figure:
         with common.scratch_folder():
-            measure(table, options)
-    rows = table.read()
+            n_failed = measure(options)
+    rows = results_table(options.into).read()
     if not rows:
-        sys.exit(f'{table.path.name}: no finished run')
+        sys.exit('few_images.csv: no finished run')
     common.Table(options.into / 'few_images_summary.csv', SUMMARY,
                  SUMMARY[:5]).write(summarise(rows))
     draw(options.into, rows)
+    sys.exit(f'{n_failed} runs failed' if n_failed else 0)
 
 
 if __name__ == '__main__':

@@ -13,12 +13,11 @@ which must not. That takes two minutes a generator.
 import time
 
 import torch
-from torch.utils.data import DataLoader
 
 import helpers
-from experiments import common, timed_runs
+from experiments import common, runs
 from experiments.export import images_of_run, rewrite_card
-from experiments.study_settings import BASE, in_words
+from experiments.settings import BASE, in_words
 from machinery import latent
 
 SEEDS = 0, 1, 2
@@ -113,11 +112,8 @@ def judge_folder(folder, faces, into, whence):
 def train_liar(images, seed):
     """Train a generator on few images for much too long, as the notebook trains; return it."""
     faces = helpers.ImageDataset(images)
-    n_a_pass = len(faces) * TIMES_SEEN // timed_runs.PASSES
-    portions = timed_runs.Portions(len(faces), n_a_pass)
-    loader = DataLoader(faces, LIAR['batch_size'], sampler=portions, collate_fn=faces.collate)
-    with common.silence(), common.scratch_folder():
-        G, _, _ = timed_runs.train(common.notebook_definitions(), BASE | LIAR, loader, seed)
+    G, _, _ = runs.train_timed(common.notebook_definitions(), BASE | LIAR, faces,
+                               len(faces) * TIMES_SEEN, seed)
     return G
 
 

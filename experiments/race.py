@@ -15,7 +15,6 @@ race_search.csv holds the search that led to ours: runs of one length and one se
 One run at a time, on one thread unless --threads says otherwise. Ctrl-C keeps finished runs.
 """
 import itertools
-import os
 import statistics
 import sys
 
@@ -23,14 +22,11 @@ import matplotlib
 
 matplotlib.use('agg')
 import matplotlib.pyplot as plt
-import torch
-from torch.utils.data import DataLoader
 
 import helpers
-from experiments import common, study
-from experiments.step_variants import STEPS, definitions_with
-from experiments.study_settings import BASE, RECIPE, in_words
-from experiments.timed_runs import PASSES, Portions, train
+from experiments import common, runs
+from experiments.settings import BASE, RECIPE, in_words
+from experiments.steps import STEPS, definitions_with
 
 EARLIER = BASE | RECIPE
 OURS = EARLIER | dict(lr=8e-4, penalty=0.01, penalty_every=16)
@@ -82,34 +78,35 @@ class Race:
     faces  an ImageDataset with held-out faces
     """
 
-    def __init__(self, notebook, faces):
-        self.notebook = notebook
+    def __init__(self, faces):
         self.faces = faces
         self.distance = helpers.FaceDistance(faces.images, helpers.choose_device(),
                                              n_judged=N_JUDGED, held_out=faces.held_out)
 
-    def run(self, name, config, n_images, seed):
-        """Train a recipe on so many images, and measure it: a row for the csv."""
-        config = config | dict(img_size=self.faces.images.shape[-1])
-        step = config.get('step')
-        notebook = definitions_with(step) if step else self.notebook
-        portion = n_images // PASSES
-        sampler = Portions(len(self.faces), portion)
-        loader = DataLoader(self.faces, config['batch_size'], sampler=sampler,
-                            collate_fn=self.faces.collate)
-        with common.silence(), common.scratch_folder():
-            G, seen, seconds = train(notebook, config, loader, seed)
-        ffd = study.measure(notebook, G, config, self.distance, seed, N_JUDGED)
+    def run(self, planned):
+        """Train a recipe on so many images, and measure it: a row for the csv, in a list."""
+        name, n_images, seed = planned['recipe'], planned['images_seen'], planned['seed']
+        config = (RECIPES | SEARCH)[name] | dict(img_size=self.faces.images.shape[-1])
+        notebook = definitions_with(config.get('step'))
+        G, seen, seconds = runs.train_timed(notebook, config, self.faces, n_images, seed)
+        ffd = self.distance(runs.draw(notebook, G, N_JUDGED, seed))
         asked = ['--recipes', name] if name in RECIPES else ['--search']
         line = common.command('race', '--folder', 'FOLDER', *asked, '--lengths', n_images,
                               '--seeds', seed)
-        return dict(recipe=name, image_size=config['img_size'], conv_dim=config['conv_dim'],
-                    batch=config['batch_size'], lr=config['lr'], penalty=config['penalty'],
-                    penalty_every=config['penalty_every'], images_seen=seen, seed=seed,
-                    seconds=f'{seconds:.2f}', ffd=f'{ffd:.4f}',
-                    floor=f'{self.distance.floor:.4f}', n_judged=N_JUDGED,
-                    n_held_out=len(self.faces.held_out), data=self.faces.source,
-                    **common.provenance(line))
+        return [planned | dict(
+            images_seen=seen, conv_dim=config['conv_dim'], seconds=f'{seconds:.2f}',
+            ffd=f'{ffd:.4f}', floor=f'{self.distance.floor:.4f}', n_judged=N_JUDGED,
+            n_held_out=len(self.faces.held_out), data=self.faces.source,
+            **common.provenance(line))]
+
+
+def planned_runs(recipes, size, lengths, seeds):
+    """Return all runs of some recipes, {name: config}: a dict for each; short ones first."""
+    return [dict(recipe=name, image_size=size, batch=config['batch_size'], lr=config['lr'],
+                 penalty=config['penalty'], penalty_every=config['penalty_every'],
+                 images_seen=n_images, seed=seed)
+            for n_images, seed, (name, config)
+            in itertools.product(lengths, seeds, recipes.items())]
 
 
 # -------------------------------------------------------------------------------- times, the figure
@@ -183,70 +180,47 @@ def median_at(rows, column, n_images):
                              if int(row['images_seen']) == n_images)
 
 
-# ---------------------------------------------------------------------------------------- many runs
-
-
-def run_all(table, options, recipes, lengths, seeds):
-    """Make the runs that the table does not hold yet; short ones first.
-
-    options  of the command; recipes  {name: config}
-    """
-    size = options.size
-    notebook = common.notebook_definitions()
-    if options.drawn:
-        loader = notebook.get_dataloader(1, size, dataset='drawn', max_images=400,
-                                         hold_out=HOLD_OUT)
-    else:
-        loader = notebook.get_dataloader(1, size, options.folder, hold_out=HOLD_OUT)
-    contest = Race(notebook, loader.dataset)
-    done = {table.key_of(row) for row in table.read()}
-    for n_images, seed, (name, config) in itertools.product(lengths, seeds, recipes.items()):
-        planned = dict(recipe=name, image_size=size, batch=config['batch_size'], lr=config['lr'],
-                       penalty=config['penalty'], penalty_every=config['penalty_every'],
-                       images_seen=n_images, seed=seed, device=helpers.device_name())
-        if table.key_of(planned) in done:
-            continue
-        row = contest.run(name, config, n_images, seed)
-        table.merge([row])
-        print(f'{name:8} {n_images:7,} images, seed {seed}: {row["ffd"]:>8} '
-              f'after {row["seconds"]:>7} s', flush=True)
+# ------------------------------------------------------------------------------------- the command
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of the faces')
-    parser.add_argument('--drawn', action='store_true', help='drawn faces instead: to rehearse')
+    parser = runs.command_parser(__doc__)
+    runs.add_figure_option(parser)
     parser.add_argument('--size', type=int, default=32, help='pixels a side (default 32)')
     parser.add_argument('--recipes', nargs='+', default=list(RECIPES), choices=RECIPES)
     parser.add_argument('--lengths', type=int, nargs='+', help='images a run')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
     parser.add_argument('--threads', type=int, default=1, help='(default 1)')
     parser.add_argument('--search', action='store_true', help='what else was tried')
-    parser.add_argument('--figure', action='store_true', help='no runs')
     options = parser.parse_args(arguments)
-    if not (options.folder or options.drawn or options.figure):
-        parser.error('--folder is missing: where are the faces?')
-    torch.set_num_threads(options.threads)
-    os.environ.pop('DCGAN_DATA', None)               # --folder has the say
+    runs.begin(parser, options, options.threads)
     table = common.Table(options.into / 'race.csv', COLUMNS, KEY)
     if options.search:
-        searched = common.Table(options.into / 'race_search.csv', COLUMNS, KEY)
-        lengths = options.lengths or LENGTHS[-1:]
-        with common.scratch_folder():
-            run_all(searched, options, SEARCH, lengths, seeds=[0])
-        return
-    if not options.figure:
+        table = common.Table(options.into / 'race_search.csv', COLUMNS, KEY)
+        work = planned_runs(SEARCH, options.size, options.lengths or LENGTHS[-1:], seeds=[0])
+    else:
         recipes = {name: RECIPES[name] for name in options.recipes}
-        lengths = options.lengths or LENGTHS
+        work = planned_runs(recipes, options.size, options.lengths or LENGTHS, options.seeds)
+    n_failed = 0
+    if not options.figure:
         with common.scratch_folder():
-            run_all(table, options, recipes, lengths, options.seeds)
-    rows = table.read()
+            loader = common.notebook_definitions().get_dataloader(1, options.size, options.folder,
+                                                                  hold_out=HOLD_OUT)
+            contest = Race(loader.dataset)
+            n_failed = runs.make_missing(table, work, contest.run,
+                                         ('recipe', 'images_seen', 'seed', 'ffd', 'seconds'))
+    if not options.search:
+        summarise(options.into, table.read())
+    sys.exit(f'{n_failed} runs failed' if n_failed else 0)
+
+
+def summarise(folder, rows):
+    """Write the table of times that follows from rows of race.csv, and draw a figure a size."""
     if not rows:
-        sys.exit(f'{table.path.name}: no finished run')
-    common.Table(options.into / 'race_times.csv', TIMES,
+        sys.exit('race.csv: no finished run')
+    common.Table(folder / 'race_times.csv', TIMES,
                  ('recipe', 'image_size', 'distance', 'device')).write(times(rows))
     for size in {row['image_size'] for row in rows}:
-        draw(options.into, rows, size)
+        draw(folder, rows, size)
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import helpers
 from experiments import common
-from experiments.step_variants import STEPS, definitions_with
+from experiments.steps import STEPS, definitions_with
 
 BATCHES = (8, 16, 128)
 N_IMAGES = 640               # a measurement is so many steps that these are seen

@@ -4,23 +4,19 @@
     python -m experiments.study --figure           only the summary and the figure, from the csv
     python -m experiments.study --check            every setting on 32 drawn faces, in minutes
 
-Each setting (study_settings.py) changes one thing of the public recipe and trains on the same
-budget of images, in whole passes over the folder; settings with another budget say so. Then 5,000
-faces of the final generator, averaged where the setting asks for it, are held against the last
-5,000 of the folder: the Fréchet face distance. Where numbers go bad the distance is inf, and
-images_seen counts up to the last whole epoch.
+Each setting (settings.py) changes one thing of the public recipe and trains on the same budget of
+images, in whole passes over the folder; settings with another budget say so. Then 5,000 faces of
+the final generator, averaged where the setting asks for it, are held against the last 5,000 of the
+folder: the Fréchet face distance. Where numbers go bad the distance is inf, and images_seen counts
+up to the last whole epoch.
 
 A finished run is a row of study.csv at once and is not repeated: stop by Ctrl-C, and start again to
 go on. All settings get their first seed before any gets its second. On a CPU there is one run a
 core at a time, and the group 'dear' is left out; on a GPU one run at a time, of all groups.
 """
-import contextlib
 import functools
-import gc
 import math
-import multiprocessing
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -28,12 +24,10 @@ from pathlib import Path
 import torch
 
 import helpers
-from experiments import common, study_summary
-from experiments.study_settings import GROUPS, SETTINGS
+from experiments import common, runs, study_summary
+from experiments.settings import GROUPS, SETTINGS
 
 N_JUDGED = 5_000
-TRAINING = ('objective', 'penalty', 'penalty_every', 'flip', 'ema_decay',
-            'lr_decay')                                              # for train's config
 COLUMNS = ('row', 'group', 'change', 'claim', 'seed', 'ffd', 'floor', 'images_seen', 'budget',
            'image_size', 'conv_dim', 'batch', 'seconds', 'precision_of_arithmetic', 'data',
            'device', 'torch', 'command')
@@ -63,64 +57,28 @@ def face_distance(folder, size):
     return helpers.FaceDistance(loader.dataset.images, helpers.choose_device(), N_JUDGED, seed=None)
 
 
-def build(notebook, config, loader, seed):
-    """Build networks and optimizers as the notebook does, for its train; return (D, G)."""
-    torch.manual_seed(seed)
-    device = helpers.choose_device()
-    d_conv_dim = config['d_width'] * config['conv_dim']
-    D, G = notebook.build_network(d_conv_dim, config['conv_dim'], config['z_size'],
-                                  config['img_size'], config['d_batch_norm'])
-    D.to(device, memory_format=torch.channels_last)
-    G.to(device, memory_format=torch.channels_last)
-    rates = config['lr'], config['beta1'], config['beta2']
-    d_optimizer, g_optimizer = notebook.make_optimizers(D, G, *rates)
-    vars(notebook).update(celeba_train_loader=loader, z_size=config['z_size'],
-                          d_optimizer=d_optimizer, g_optimizer=g_optimizer)
-    return D, G
+def train(notebook, config, loader, seed, n_images):
+    """Train on so many images, in whole passes, in a folder that vanishes.
 
-
-def train(notebook, config, loader, seed, n_images, distance=None, distance_every=1):
-    """Build and train as the notebook does, in the current folder.
-
-    distance  a function that is asked every so many epochs; None: no distance is measured
     Returns (G with its averaged weights, images seen); None for G where numbers went bad.
     """
-    D, G = build(notebook, config, loader, seed)
     n_epochs = max(1, round(config['budgets'] * n_images / len(loader.dataset)))
-    chosen = {name: config[name] for name in TRAINING} | dict(distance_every=distance_every)
-    went_bad = False
-    try:
-        notebook.train(D, G, n_epochs, print_every=10 ** 9,
-                       loader=helpers.DeviceLoader(loader, helpers.choose_device()),
-                       distance=distance, config=chosen)
-    except FloatingPointError:
-        went_bad = True
-    saved = dict(epoch=0, images_seen=0)
-    with contextlib.suppress(FileNotFoundError):
-        saved = helpers.load_checkpoint()
-    if went_bad:
-        return None, saved['images_seen']
-    if saved['epoch'] < n_epochs:
-        stop_after_interrupt()
-    G.load_state_dict(saved['G_average'])
-    return G, saved['images_seen']
-
-
-def stop_after_interrupt():
-    """End this process: train returns when it is interrupted, but the study has to end too."""
-    if multiprocessing.parent_process():
-        raise SystemExit
-    raise KeyboardInterrupt
+    with common.scratch_folder(os.getcwd()):
+        try:
+            G, saved = runs.train(notebook, config, loader, seed, n_epochs)
+            return G, saved['images_seen']
+        except FloatingPointError:
+            return None, runs.images_seen()
 
 
 def measure(notebook, G, config, distance, seed, n):
     """Return the distance of n new faces, made in eval mode."""
-    generator = torch.Generator().manual_seed(seed)
     if config['uniform_z']:
-        z = 2 * torch.rand(n, config['z_size'], generator=generator) - 1
+        random_numbers = torch.Generator().manual_seed(seed)
+        z = 2 * torch.rand(n, config['z_size'], generator=random_numbers) - 1
+        images = notebook.generate(G, z)
     else:
-        z = torch.randn(n, config['z_size'], generator=generator)
-    images = notebook.generate(G, z)
+        images = runs.draw(notebook, G, n, seed)
     if not images.isfinite().all():
         return math.inf
     return distance(images)
@@ -132,48 +90,38 @@ def tiny_config(config):
                          lr=10 * config['lr'])
 
 
-def run(setting, seed, n_images, folder=None, tiny=False):
-    """Train a setting in a folder of its own, which vanishes, and measure it: a row for the csv."""
-    config = dict(setting.config)
-    if tiny:
-        config = tiny_config(config)
+def run(planned, folder=None, tiny=False):
+    """Train a setting and measure it: a row for the csv, in a list.
+
+    planned  names the setting as 'row', and the 'seed' and 'budget'
+    """
+    setting, seed, budget = SETTINGS[planned['row']], planned['seed'], planned['budget']
+    config = tiny_config(setting.config) if tiny else setting.config
     os.environ['DCGAN_FAST'] = '1' if config['fast'] else '0'
     with common.silence():
         notebook = setting.definitions()
         loader = get_loader(notebook, folder, config['batch_size'], config['img_size'])
         distance = face_distance(folder, config['img_size'])
-        with common.scratch_folder(os.getcwd()):
-            started = time.perf_counter()
-            G, images_seen = train(notebook, config, loader, seed, n_images)
-            seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        G, images_seen = train(notebook, config, loader, seed, budget)
+        seconds = time.perf_counter() - started
     ffd = math.inf
     if G is not None:
         ffd = measure(notebook, G, config, distance, seed, 250 if tiny else N_JUDGED)
     in_bfloat16 = config['fast'] and helpers.has_bfloat16(helpers.choose_device())
-    command = common.command('study', '--folder', 'FOLDER', '--budget', n_images, '--seeds', seed,
-                             '--rows', setting.name, *(['--tiny'] if tiny else []))
-    return dict(row=setting.name, group=setting.group, change=setting.change, claim=setting.claim,
-                seed=seed, ffd=f'{ffd:.4f}', floor=f'{distance.floor:.4f}', images_seen=images_seen,
-                budget=n_images, image_size=config['img_size'], conv_dim=config['conv_dim'],
-                batch=config['batch_size'], seconds=f'{seconds:.1f}',
-                precision_of_arithmetic='bfloat16' if in_bfloat16 else 'float32',
-                data=describe(folder, loader), **common.provenance(command))
+    command = common.command('study', '--folder', 'FOLDER', '--budget', budget, '--seeds', seed,
+                             '--rows', setting.name)
+    return [dict(row=setting.name, group=setting.group, change=setting.change, claim=setting.claim,
+                 seed=seed, ffd=f'{ffd:.4f}', floor=f'{distance.floor:.4f}',
+                 images_seen=images_seen, budget=budget, image_size=config['img_size'],
+                 conv_dim=config['conv_dim'], batch=config['batch_size'], seconds=f'{seconds:.1f}',
+                 precision_of_arithmetic='bfloat16' if in_bfloat16 else 'float32',
+                 data=describe(folder, loader), **common.provenance(command))]
 
 
 def describe(folder, loader):
     name = 'drawn' if folder is None else Path(folder).name
     return f'{len(loader.dataset)} images of {name}/'
-
-
-def attempt(item, **options):
-    """Run a (name, seed); return them with the row, or with a sentence why there is none."""
-    name, seed = item
-    try:
-        return name, seed, run(SETTINGS[name], seed, **options)
-    except Exception as error:                       # one fault does not end the study
-        return name, seed, f'{type(error).__name__}: {error}'
-    finally:
-        gc.collect()     # a notebook's functions and its networks hold on to each other
 
 
 # ---------------------------------------------------------------------------------------- many runs
@@ -186,11 +134,12 @@ def check(names):
     """
     faults, seen = [], {}
     for name in names:
-        _, _, result = attempt((name, 0), n_images=128, tiny=True)
-        if isinstance(result, str):
-            faults.append(f'{name}: {result}')
+        make = functools.partial(run, tiny=True)
+        _, rows, fault = runs.attempt(make, dict(row=name, seed=0, budget=128))
+        if fault:
+            faults.append(f'{name}: {fault}')
             continue
-        ffd = result['ffd']
+        ffd = rows[0]['ffd']
         print(f'{name:24} {ffd:>9}', flush=True)
         if ffd in seen and ffd != 'inf':
             faults.append(f'{name}: comes out as {seen[ffd]} does')
@@ -198,36 +147,14 @@ def check(names):
     return '\n'.join(faults)
 
 
-def study(table, names, seeds, budget, folder, n_processes, tiny=False):
-    """Make the runs that the table does not hold yet; return how many of them failed."""
+def planned_runs(names, seeds, budget, folder):
+    """Return all runs of these settings: a dict for each."""
     notebook = common.notebook_definitions()
     for size in {SETTINGS[name].config['img_size'] for name in names}:
         # Decoded here, once, before all processes ask for it.
         data = describe(folder, get_loader(notebook, folder, 1, size))
-    here = dict(budget=budget, device=helpers.device_name(), data=data)
-    done = {table.key_of(row) for row in table.read()}
-    work = []
-    for seed in seeds:
-        for name in names:
-            row = dict(here, row=name, change=SETTINGS[name].change, seed=seed)
-            if table.key_of(row) not in done:
-                work.append((name, seed))
-    print(f'{len(work)} of {len(names) * len(seeds)} runs are left, {n_processes} at a time; '
-          f'{helpers.versions()}')
-    call = functools.partial(attempt, n_images=budget, folder=folder, tiny=tiny)
-    started, n_failed = time.time(), 0
-    for number, outcome in enumerate(common.in_parallel(call, work, n_processes), 1):
-        name, seed, result = outcome
-        if isinstance(result, str):
-            n_failed += 1
-            said = f'FAILED: {result}'
-        else:
-            table.merge([result])
-            said = f'FFD {result["ffd"]:>9}, floor {result["floor"]} | {result["seconds"]:>7} s'
-        minutes_left = (time.time() - started) / number * (len(work) - number) / 60
-        print(f'{number:4}/{len(work)} | {name:24} seed {seed} | {said} | '
-              f'{minutes_left:5.0f} min left', flush=True)
-    return n_failed
+    return [dict(row=name, change=SETTINGS[name].change, seed=seed, budget=budget, data=data)
+            for seed in seeds for name in names]
 
 
 def chosen_names(rows, groups):
@@ -248,29 +175,23 @@ def chosen_names(rows, groups):
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of the faces')
+    parser = runs.command_parser(__doc__)
+    runs.add_figure_option(parser)
     parser.add_argument('--budget', type=int, default=90_000, help='images a run (default 90000)')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default 0 1 2)')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these settings')
     parser.add_argument('--groups', nargs='+', metavar='GROUP',
                         help=f'only base and these of {", ".join(GROUPS)}')
-    common.add_processes_option(parser)
-    parser.add_argument('--tiny', action='store_true',
-                        help='tiny networks, to rehearse; nothing is measured')
-    parser.add_argument('--figure', action='store_true', help='no runs: only summary and figure')
+    runs.add_processes_option(parser)
     parser.add_argument('--check', action='store_true',
                         help='try the settings on drawn faces; keep nothing')
     options = parser.parse_args(arguments)
-    if not (options.folder or options.figure or options.check):
-        parser.error('--folder is missing: where are the faces?')
     helpers.check_whole(budget=options.budget)
     names = chosen_names(options.rows, options.groups)
     table = results_table(options.into)
-    n_processes = common.number_of_processes(options.processes)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    os.environ.pop('DCGAN_DATA', None)               # --folder has the say
+    n_processes = runs.number_of_processes(options.processes)
+    if options.check:
+        options.figure = True                        # it needs no folder either
+    runs.begin(parser, options)
     n_failed = 0
     # In scratch are the files of the runs, and the cache of a folder that takes none.
     with common.scratch_folder():
@@ -278,11 +199,9 @@ def main(arguments=None):
             asked = options.rows or options.groups
             sys.exit(check(names if asked else SETTINGS) or 0)
         if not options.figure:
-            try:
-                n_failed = study(table, names, options.seeds, options.budget,
-                                 options.folder, n_processes, options.tiny)
-            except KeyboardInterrupt:
-                sys.exit('Stopped. Finished runs are kept; start again to go on.')
+            work = planned_runs(names, options.seeds, options.budget, options.folder)
+            n_failed = runs.make_missing(table, work, functools.partial(run, folder=options.folder),
+                                         ('row', 'seed', 'ffd', 'seconds'), n_processes)
     tables = study_summary.summarise(table.read())
     if not tables:
         sys.exit(f'{table.path.name}: no finished run')

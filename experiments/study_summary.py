@@ -19,7 +19,7 @@ matplotlib.use('agg')
 import matplotlib.pyplot as plt
 
 from experiments import common
-from experiments.study_settings import GROUPS, SETTINGS
+from experiments.settings import GROUPS, SETTINGS
 
 COLUMNS = ('row', 'group', 'change', 'claim', 'n_seeds', 'ffd', 'lowest', 'highest', 'ratio',
            'base', 'verdict', 'floor', 'images_seen', 'image_size', 'budget', 'data', 'device',

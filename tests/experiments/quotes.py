@@ -8,7 +8,7 @@ import statistics
 
 from experiments import tables
 from experiments.few_images import AS_IT_IS
-from experiments.study_settings import SETTINGS
+from experiments.settings import SETTINGS
 from experiments.tables import by, few_cell, percent, rows_of, speeds, spread
 
 # Numbers that no csv holds: sizes of files and programs, what was chosen and not measured.
@@ -27,7 +27,7 @@ NOT_FROM_CSV = {
         'closer, 100 faces', '100 faces of each kind', 'About 5 %', 'comes to 100 %',
         '32×32', '64×64', '1 CPU thread', '2 CPU threads', 'torch 2.15.0',
         '5,000 generated faces are held against 5,000 real ones',
-        'β₁ = 0,', 'batches of 16,', '25 minutes on one GPU', 'torch 2.14.1',
+        'β₁ = 0,', 'batches of 16,', 'torch 2.14.1',
         'learning rate of 0.0004, a penalty of 0.025 on every fourth step',
         '0.0008, 0.01 on every sixteenth step', 'the same with 0.0012',
         '`batches of 8`', '| batches of 8 |',
@@ -243,7 +243,7 @@ def study_sentences():
     n_faces = int(public['data'].split()[0])
     budget = int(public['budget'])
     return [
-        f'`study_settings.py` lists {len(SETTINGS)} settings',
+        f'`settings.py` lists {len(SETTINGS)} settings',
         f'{len(study)} settings have been measured',
         f'the same {n_faces:,} faces',
         f'the same {budget:,} images at `conv_dim` 32, with three seeds',

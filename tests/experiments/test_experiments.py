@@ -24,7 +24,7 @@ from experiments import (
     study_summary,
     tables,
 )
-from experiments.study_settings import SETTINGS
+from experiments.settings import SETTINGS
 from machinery import files
 from machinery.batches import ImageDataset
 from machinery.drawn import drawn_faces
@@ -167,9 +167,9 @@ def test_commands_are_named_without_folders_of_this_machine(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, 'Bench', stop)
         with pytest.raises(Stopped):
-            bench.main(['--quick', '--only', 'step', '--folder', str(folder)])
-    command = parsed[2]
-    assert command == 'python -m experiments.bench --quick --folder FOLDER --only step'
+            bench.main(['--repeats', '3', '--only', 'step', '--folder', str(folder)])
+    command = parsed[1]
+    assert command == 'python -m experiments.bench --repeats 3 --folder FOLDER --only step'
 
 
 # ----------------------------------------------------------------------------------------- tables
@@ -326,16 +326,14 @@ def small_bench(tmp_path, monkeypatch):
     for module in (bench, bench_loops):
         monkeypatch.setattr(module, 'BATCH', 8)
     monkeypatch.setattr(bench, 'SIZES', [(32, 4)])
-    command = common.command('bench')
-    small = bench_timing.Bench(tmp_path, tmp_path, command, quick=True, repeats=2)
-    small.seconds = 0.01
+    small = bench_timing.Bench(tmp_path, common.command('bench'), repeats=2, seconds=0.01)
     small.peaks = {'float32': 1, 'tf32': 1, 'bfloat16': 1}
     return small
 
 
 @pytest.mark.slow
 def test_the_ladder_of_steps(small_bench, capsys):
-    bench.step_tables(small_bench)
+    bench.step_tables(small_bench, mock.Mock(compile=False))
     columns, rows = common.read_csv(small_bench.into / 'bench_step.csv')
     assert columns == common.read_csv(ASSETS / 'bench_step.csv')[0]
     assert [row['row'] for row in rows] == [name for name, _ in bench.ladder(compiled=False)]
@@ -344,18 +342,6 @@ def test_the_ladder_of_steps(small_bench, capsys):
     arithmetic = [float(row['mflop_per_image']) for row in rows]
     assert arithmetic == sorted(arithmetic, reverse=True)
     assert 'the public step' in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_presets_are_measured(small_bench, monkeypatch):
-    monkeypatch.setattr(bench_loops, 'Z_SIZE', 5)
-    tiny = dict(img_size=32, conv_dim=4, batch_size=4, penalty=0.01)
-    presets = dict.fromkeys(('quick', 'classic', 'full'), tiny)
-    monkeypatch.setattr(bench.notebook, 'PRESETS', presets)
-    bench.compare_presets(small_bench)
-    _, rows = common.read_csv(small_bench.into / 'bench_scaling.csv')
-    assert [row['row'].split(':')[0] for row in rows] == ['quick', 'classic', 'full']
-    assert 'rounds of 16 steps of 64 images' in rows[0]['block']
 
 
 def test_generators_are_compared(tmp_path, monkeypatch):
@@ -372,14 +358,3 @@ def test_generators_are_compared(tmp_path, monkeypatch):
     assert len({row['floor_held_out'] for row in rows}) == 1
     assert {row['n_held_out'] for row in rows} == {'27'}
     assert str(tmp_path) not in rows[0]['command']
-
-
-def test_a_round_has_one_penalty(monkeypatch):
-    """It is taken in the first step, and weighs as much as the others would together."""
-    given = []
-
-    def capture(D, G):
-        return lambda real, z, penalty: given.append(penalty)
-    monkeypatch.setattr(bench_loops, 'captured_step', capture)
-    bench_loops.build_rounds(32, 4, 2, penalty=0.01)(2)
-    assert given == [0.16, *[0] * 15] * 2

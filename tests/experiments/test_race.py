@@ -4,13 +4,13 @@ import math
 import pytest
 import torch
 
-from experiments import common, race, timed_runs
+from experiments import bench_loops, common, race, runs
 
 
 def test_portions_show_every_image_before_any_comes_again():
     """Three passes of four images out of six: the first six that come are all of them."""
     torch.manual_seed(0)
-    portions = timed_runs.Portions(6, 4)
+    portions = runs.Portions(6, 4)
     passes = [list(portions) for _ in range(3)]
     assert [len(each) for each in passes] == [4, 4, 4] == [len(portions)] * 3
     shown = sum(passes, [])
@@ -21,7 +21,7 @@ def test_portions_show_every_image_before_any_comes_again():
 def test_stopwatch_counts_the_passes_alone(monkeypatch):
     """What is done to a batch counts; what happens between two passes does not."""
     now = iter([10.0, 13.0, 50.0, 54.0])
-    timed = timed_runs.Stopwatch(['a batch', 'another'])
+    timed = runs.Stopwatch(['a batch', 'another'])
     timed.clock = lambda: next(now)
     assert list(timed) == list(timed) == ['a batch', 'another']
     assert timed.seconds == 3 + 4
@@ -58,20 +58,26 @@ def test_recipes_are_those_of_the_notebook(notebook):
 
 
 @pytest.mark.slow
-def test_race_runs_once_and_draws(tmp_path, monkeypatch):
+def test_race_runs_once_and_draws(tmp_path, monkeypatch, capsys):
     """Rows, times and figure come; a second call finds all runs made; a table has its whence."""
-    options = ['--drawn', '--lengths', '640', '1280', '--seeds', '0', '--recipes', 'ours', '--into',
-               str(tmp_path)]
+    bench_loops.write_faces(tmp_path / 'faces', 400)
+    options = ['--folder', str(tmp_path / 'faces'), '--lengths', '640', '1280', '--seeds', '0',
+               '--recipes', 'ours', '--into', str(tmp_path)]
     monkeypatch.setattr(race, 'N_JUDGED', 100)
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
     monkeypatch.setenv('DCGAN_DATA', '')
-    race.main(options)
+    with pytest.raises(SystemExit) as ended:
+        race.main(options)
+    assert ended.value.code == 0
     _, row = common.Table(tmp_path / 'race.csv', race.COLUMNS, race.KEY).read()
     assert (row['images_seen'], row['n_held_out'], row['batch']) == ('1280', '40', '16')
     assert float(row['ffd']) > float(row['floor']) and float(row['seconds']) > 0
     assert (tmp_path / 'race-32.png').stat().st_size > 10_000
     monkeypatch.setattr(race.Race, 'run', None)          # a run would fail
-    race.main(options)
-    assert len(common.read_csv(tmp_path / 'race_times.csv')[1]) == len(race.TARGETS)
     with pytest.raises(SystemExit):
+        race.main(options)
+    assert '0 of 2 runs are left' in capsys.readouterr().out
+    assert len(common.read_csv(tmp_path / 'race_times.csv')[1]) == len(race.TARGETS)
+    with pytest.raises(SystemExit) as ended:
         race.main(['--into', str(tmp_path)])
+    assert ended.value.code == 2

@@ -9,7 +9,18 @@ import torch
 
 from experiments import common
 
+STEPS = {}                   # {name: step}, filled below
 
+
+def step(name):
+    """Give a step its name in the tables."""
+    def decorate(function):
+        STEPS[name] = function
+        return function
+    return decorate
+
+
+@step('one forward of D for fakes')
 def one_forward(notebook, D, G, d_optimizer, g_optimizer, real, z, objective='bce', penalty=0,
                 augmentation=()):
     """Let D judge the fakes once, for both players: G learns from D before its update."""
@@ -28,6 +39,7 @@ def one_forward(notebook, D, G, d_optimizer, g_optimizer, real, z, objective='bc
     return figures(d_loss, g_loss, D_real, D_fake)
 
 
+@step('one backward through D')
 def one_backward(notebook, D, G, d_optimizer, g_optimizer, real, z, objective='bce', penalty=0,
                  augmentation=()):
     """Let one backward pass through D serve both players, for cross-entropy alone.
@@ -58,11 +70,9 @@ def figures(d_loss, g_loss, D_real, D_fake):
     return torch.stack([d_loss, g_loss, *judged]).detach()
 
 
-STEPS = {'one forward of D for fakes': one_forward, 'one backward through D': one_backward}
-
-
-def definitions_with(name):
-    """Return the notebook's definitions with one of these steps in the place of its own."""
+def definitions_with(name=None):
+    """Return the notebook's definitions, with one of these steps in the place of its own."""
     notebook = common.notebook_definitions()
-    notebook.train_step = functools.partial(STEPS[name], notebook)
+    if name:
+        notebook.train_step = functools.partial(STEPS[name], notebook)
     return notebook

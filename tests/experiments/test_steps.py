@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 
-from experiments import step_variants
+from experiments import steps
 
 BATCH, SIZE, Z_SIZE = 6, 32, 10
 
@@ -22,7 +22,7 @@ def one_step(notebook, step, d_batch_norm=True, **options):
 
 def test_one_forward_leaves_D_as_the_notebook_does(notebook):
     """D learns the same, with the penalty as well; G learns from the D before."""
-    variant = step_variants.definitions_with('one forward of D for fakes').train_step
+    variant = steps.definitions_with('one forward of D for fakes').train_step
     wanted, G_after = one_step(notebook, notebook.train_step, penalty=0.1)
     found, G_before = one_step(notebook, variant, penalty=0.1)
     torch.testing.assert_close(found, wanted)
@@ -37,7 +37,7 @@ def test_one_forward_teaches_G_by_the_D_before(notebook):
         return notebook.train_step(still, G, d_optimizer, g_optimizer, real, z)
 
     _, wanted = one_step(notebook, with_still_D)
-    variant = step_variants.definitions_with('one forward of D for fakes').train_step
+    variant = steps.definitions_with('one forward of D for fakes').train_step
     torch.testing.assert_close(one_step(notebook, variant)[1], wanted)
 
 
@@ -46,6 +46,6 @@ def test_one_backward_is_exact_without_batch_norm(batch_norm, same):
     """Then no fake is mixed with another, and both players learn what two passes teach them."""
     two, one = [one_step(definitions, definitions.train_step, batch_norm)
                 for name in ('one forward of D for fakes', 'one backward through D')
-                for definitions in [step_variants.definitions_with(name)]]
+                for definitions in [steps.definitions_with(name)]]
     torch.testing.assert_close(one[0], two[0])                       # D learns the same
     assert torch.allclose(one[1], two[1], atol=1e-5) == same         # G nearly
