@@ -48,7 +48,6 @@ from machinery.pictures import (
 from machinery.pretrained import (
     choose_start,
     load_pair,
-    load_pretrained,
     rebuild,
     show_pretrained,
     start_from,
@@ -77,7 +76,7 @@ __all__ = [
     'CHECKPOINTS', 'Run', 'SAMPLES', 'call', 'call_train', 'capture', 'check_choice',
     'check_whole', 'choose_device', 'choose_run_folder', 'choose_start', 'code_of', 'device_name',
     'has_bfloat16', 'load_checkpoint', 'load_definitions', 'load_history', 'load_pair',
-    'load_pretrained', 'load_samples', 'rebuild', 'set_seed', 'start_from', 'to_device',
+    'load_samples', 'rebuild', 'set_seed', 'start_from', 'to_device',
     # quality
     'ENCODER', 'FaceDistance', 'FaceEncoder', 'attribute_shares', 'find_directions',
     'invert', 'memorisation', 'move', 'nearest_faces', 'quality', 'seen_attributes',
@@ -238,8 +237,8 @@ def face(numbers, folder=None):
     if folder:
         G = notebook.load_generator(Path(folder).expanduser())
     else:
-        saved = load_pretrained()
-        G = rebuild(notebook.Generator, saved, saved['weights'])
+        pair = load_pair()
+        G = rebuild(notebook.Generator, pair, pair['G_average'])
     try:
         z = torch.as_tensor(numbers, dtype=torch.float32)
     except (TypeError, ValueError, OverflowError) as error:

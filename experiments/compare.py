@@ -1,10 +1,10 @@
 """Hold generators of the same images against one another, by faces that they saw and by others.
 
-    python -m experiments.compare --faces FACES assets/dcgan-32 assets/generator-32.pt
+    python -m experiments.compare --faces FACES assets/dcgan-32 ANOTHER_PAIR
 
-The first is the folder of a pair, which knows the images of its run; the others may be files of
-earlier versions too. With three seeds, 5,000 faces of each are held against 5,000 of the training
-and against those that the first one's run held out (compare.csv). A minute a generator on one core.
+Each is the folder of a pair; the first one knows the images of its run. With three seeds, 5,000
+faces of each are held against 5,000 of the training and against those that the first one's run held
+out (compare.csv). A minute a generator on one core.
 """
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def measure(notebook, G, seed, distances):
 
 def main(arguments=None):
     parser = common.command_parser(__doc__)
-    parser.add_argument('generators', type=Path, nargs='+', help='folders of pairs, or files')
+    parser.add_argument('generators', type=Path, nargs='+', help='folders of pairs')
     parser.add_argument('--faces', type=common.existing_folder, required=True, metavar='FOLDER',
                         help='the images that they were trained on')
     options = parser.parse_args(arguments)
@@ -49,18 +49,14 @@ def main(arguments=None):
     known = dict(n_judged=N_JUDGED, n_held_out=len(dataset.held_out), data=config['data'])
     table = common.Table(options.into / 'compare.csv', COLUMNS, ('generator', 'seed', 'device'))
     for path in options.generators:
-        saved = helpers.load_pretrained(path)
-        G = helpers.rebuild(notebook.Generator, saved, saved['weights'])
+        pair = helpers.load_pair(path)
+        G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
         for seed in SEEDS:
             found = measure(notebook, G, seed, distances)
             print(path.name, seed, found, flush=True)
-            table.merge([dict(generator=path.stem, seed=seed, images_seen=images_seen(path))
+            table.merge([dict(generator=path.stem, seed=seed,
+                              images_seen=pair['config']['images_seen'])
                          | known | floors | found | common.provenance(line)])
-
-
-def images_seen(path):
-    """Return how many images the generator of a folder has seen; '' where a file does not say."""
-    return helpers.load_pair(path)['config']['images_seen'] if path.is_dir() else ''
 
 
 if __name__ == '__main__':

@@ -43,8 +43,8 @@ def load_generator(run=None):
     notebook = common.notebook_definitions()
     if run:
         return notebook.load_generator(run).eval()
-    saved = helpers.load_pretrained()
-    return helpers.rebuild(notebook.Generator, saved, saved['weights']).eval()
+    pair = helpers.load_pair()
+    return helpers.rebuild(notebook.Generator, pair, pair['G_average']).eval()
 
 
 def fingerprint(G):

@@ -4,8 +4,9 @@
 
 Faces 011001 to 018000 train it, faces 000001 to 001000 test it. No face from 001001 to 011000 is
 used: from those come reference and floor of the distance. Half of the batches are seen at 32x32, so
-that the encoder suits both sizes. Takes about five minutes on two cores. Writes encoder.pt (the
-weights, in half precision) and encoder.csv (which share of each attribute's answers is right).
+that the encoder suits both sizes. Takes about five minutes on two cores. Writes the folder
+encoder/ (the weights, in half precision) and encoder.csv (which share of each attribute's answers
+is right).
 """
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 
 import helpers
 from experiments import common
-from machinery import files
+from machinery.pretrained import save_networks
 
 TRAIN, TEST = range(11_001, 18_001), range(1, 1_001)     # ids of faces
 EPOCHS, BATCH, SEED = 40, 100, 0
@@ -136,11 +137,10 @@ def main(arguments=None):
     whence = dict(n_train=n_train, n_test=len(test_images), seed=SEED,
                   images_seen=EPOCHS * (n_train // BATCH) * BATCH, **common.provenance(command))
     write_accuracies(options.into, names, accuracies, whence)
-    weights = common.in_half_precision(encoder.state_dict())
-    path = options.into / helpers.ENCODER.name
-    saved = dict(attributes=names, weights=weights)
-    files.write_atomically(path, lambda file: torch.save(saved, file))
-    print(f'{path.name}: {path.stat().st_size:,} bytes')
+    folder = options.into / helpers.ENCODER.name
+    folder.mkdir(exist_ok=True)
+    config = dict(model_type='face-encoder', attributes=names)
+    save_networks(folder, config, dict(encoder=encoder.state_dict()))
 
 
 if __name__ == '__main__':

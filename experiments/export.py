@@ -373,7 +373,7 @@ def write_folder(folder, best, figures, made_by='', onnx=False):
     G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
     config['img_size'] = notebook.generate(G, torch.zeros(1, G.z_size)).shape[-1]
     folder.mkdir(parents=True, exist_ok=True)
-    pretrained.save_pair(folder, config, networks)
+    pretrained.save_networks(folder, config, networks)
     write_card(folder, notebook, onnx)
     return config
 

@@ -37,7 +37,7 @@ import helpers
 from experiments import common, memorisation, runs
 from experiments.export import images_of_run
 from experiments.settings import BASE
-from machinery.pretrained import PRETRAINED, save_pair
+from machinery.pretrained import NETWORKS, PRETRAINED, save_networks
 
 SIZE, CONV_DIM, Z_SIZE = 64, 32, 100          # those of the pair
 COLOUR_AND_PLACE = ('colour', 'translation', 'cutout')
@@ -238,7 +238,8 @@ def learn_drawn(notebook, place):
         G, saved = runs.train(notebook, config, loader, 0, DRAWN_IMAGES // len(faces))
     folder.mkdir(exist_ok=True)
     discriminator = dict(conv_dim=CONV_DIM, img_size=SIZE, batch_norm=True)
-    save_pair(folder, dict(generator=G.arguments, discriminator=discriminator), saved)
+    about = dict(generator=G.arguments, discriminator=discriminator)
+    save_networks(folder, about, {name: saved[name] for name in NETWORKS})
     return folder
 
 

@@ -1,7 +1,6 @@
 """How good faces are: the encoder that looks at them, and distances to real ones in its features.
 """
 import math
-from pathlib import Path
 
 import torch
 import torch_fidelity
@@ -12,9 +11,9 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from . import devices
-from .pretrained import load_shipped
+from .pretrained import ASSETS, load_networks
 
-ENCODER = Path(__file__).parent.parent / 'assets/encoder.pt'
+ENCODER = ASSETS / 'encoder'
 FAR_OUTSIDE = 2      # no image in [-1, 1], however noisy, has values like this: those of bytes do
 
 
@@ -43,20 +42,15 @@ class FaceEncoder(nn.Module):
         return self.features(x).mean((2, 3))             # (B, 128)
 
     @classmethod
-    def trained(cls, path=None):
+    def trained(cls):
         """Return the trained encoder in eval mode; its attribute_names are CelebA's.
 
-        Raises FileNotFoundError where its file is missing, ValueError where it is damaged.
+        Raises FileNotFoundError where a file of its is missing, ValueError where one is damaged.
         """
-        path = path or ENCODER
-        saved = load_shipped(path, ('attributes', 'weights'))
-        encoder = cls(len(saved['attributes']))
-        try:
-            encoder.load_state_dict(saved['weights'])
-        except RuntimeError as error:
-            raise ValueError(f'{path} is of another version: take it from the project again, or '
-                             f'make it with experiments/encoder.py.') from error
-        encoder.attribute_names = saved['attributes']
+        config, networks = load_networks(ENCODER, ('attributes',))
+        encoder = cls(len(config['attributes']))
+        encoder.load_state_dict(networks['encoder'])
+        encoder.attribute_names = config['attributes']
         encoder.eval().requires_grad_(False)
         return encoder.to(memory_format=torch.channels_last)
 

@@ -345,15 +345,15 @@ def test_the_ladder_of_steps(small_bench, capsys):
 
 
 def test_generators_are_compared(tmp_path, monkeypatch):
-    """A folder and a file of an earlier version, each with every seed, by the same real faces."""
+    """Each with every seed, by the same real faces."""
     faces = ImageDataset(drawn_faces(90, 32)).hold_out(0.3)
     monkeypatch.setattr(compare, 'images_of_run', lambda *_: faces)
     monkeypatch.setattr(compare, 'N_JUDGED', 60)
     monkeypatch.setattr(compare, 'SEEDS', (0, 1))
     compare.main(['--faces', str(tmp_path), '--into', str(tmp_path), str(ASSETS / 'dcgan-32'),
-                  str(ASSETS / 'generator-32.pt')])
+                  str(ASSETS / 'dcgan-64')])
     _, rows = common.read_csv(tmp_path / 'compare.csv')
-    assert [row['generator'] for row in rows] == ['dcgan-32'] * 2 + ['generator-32'] * 2
+    assert [row['generator'] for row in rows] == ['dcgan-32'] * 2 + ['dcgan-64'] * 2
     assert len({row['of_training'] for row in rows}) == len({row['held_out'] for row in rows}) == 4
     assert len({row['floor_held_out'] for row in rows}) == 1
     assert {row['n_held_out'] for row in rows} == {'27'}

@@ -90,8 +90,8 @@ def test_cards_draw_faces_without_us(notebook, folder):
     generators = {'of_run': notebook.load_generator(),
                   'large': write_large(notebook, folder / 'large')}
     for path in SHIPPED:
-        saved = helpers.load_pretrained(path)
-        generators[path.name] = helpers.rebuild(notebook.Generator, saved, saved['weights'])
+        pair = helpers.load_pair(path)
+        generators[path.name] = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
     drawn = draw_elsewhere([folder / 'of_run', folder / 'large', *SHIPPED], folder / 'elsewhere')
     for name, G in generators.items():
         z, faces = drawn[name]

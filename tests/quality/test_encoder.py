@@ -1,6 +1,7 @@
 """The face encoder: its features, nearest faces, attributes, and the generator it looks at."""
-import io
 import math
+import re
+import shutil
 
 import pytest
 import torch
@@ -18,14 +19,14 @@ from machinery.metric import (
     to_bytes,
 )
 from machinery.pictures import plot_distance
-from machinery.pretrained import PRETRAINED, load_pretrained, show_pretrained
+from machinery.pretrained import load_pair, show_pretrained
 from tests.tools import ASSETS, expect_close, train_tiny
 
 
 def test_encoder_is_small_and_knows_celebas_attributes():
     """Less than 2 MB, in eval mode, 40 attributes."""
     encoder = FaceEncoder.trained()
-    assert ENCODER.stat().st_size < 2 * 2 ** 20 and not encoder.training
+    assert (ENCODER / 'model.safetensors').stat().st_size < 2 * 2 ** 20 and not encoder.training
     assert len(encoder.attribute_names) == 40
     assert {'Male', 'Young', 'Eyeglasses'} <= set(encoder.attribute_names)
 
@@ -57,23 +58,24 @@ def test_attribute_shares_are_shares(crowd):
 
 
 def test_weights_that_come_with_the_project_are_small():
-    files = [*ASSETS.rglob('*.pt'), *ASSETS.rglob('*.safetensors')]
+    files = ASSETS.rglob('*.safetensors')
     assert sum(path.stat().st_size for path in files) < 15 * 2 ** 20
 
 
-SHIPPED = sorted({PRETRAINED, *ASSETS.glob('dcgan-*')})
+SHIPPED = sorted(ASSETS.glob('dcgan-*'))
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.name)
 def test_pretrained_generator_draws_faces(notebook, folder, path):
     """It has a card; its faces are of men and women, most of them young."""
-    saved = load_pretrained(path)
-    G = notebook.Generator(**saved['generator'])
-    G.load_state_dict(saved['weights'])
+    pair = load_pair(path)
+    G = notebook.Generator(**pair['generator'])
+    G.load_state_dict(pair['G_average'])
     shares = attribute_shares(notebook.generate(G, torch.randn(64, G.z_size)))
     assert 0.2 < shares['Male'] < 0.7 and shares['Young'] > 0.5 and shares['Bald'] < 0.3
+    card = (path / 'README.md').read_text(encoding='utf-8')
     for word in ('data', 'images seen', 'recipe', 'distance', 'Limits', 'Bias'):
-        assert word in saved['card'], word
+        assert word in card, word
 
 
 NO_IMAGES = {
@@ -130,76 +132,43 @@ def pointer(data):
     return b'version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 876273\n'
 
 
-def generator_in_one_file():
-    """The bytes of a generator as an earlier version kept it."""
-    file = io.BytesIO()
-    weights = dict(weight=torch.rand(3, 3).half(), n_batches=torch.tensor(7))
-    torch.save(dict(generator=dict(z_size=3), weights=weights, card='three by three'), file)
-    return file.getvalue()
-
-
-def of_another_version(data):
-    file = io.BytesIO()
-    torch.save(dict(weights={}, attributes=['Male'], generator=dict(z_size=3), card=''), file)
-    return file.getvalue()
-
-
-def something_else(data):
-    file = io.BytesIO()
-    torch.save([1, 2, 3], file)
-    return file.getvalue()
-
-
-NO_GOOD = {'missing': (None, 'does not exist'),
-           'empty': (lambda data: b'', 'is empty'),
-           'cut': (cut, 'is damaged or cut short'),
-           'pointer': (pointer, 'is only a pointer to a large file'),
-           'something else': (something_else, 'is of another version')}
+NO_GOOD = {'missing': (None, 'model.safetensors does not exist: take it again'),
+           'empty': (lambda data: b'', 'model.safetensors is damaged'),
+           'cut': (cut, 'model.safetensors is damaged'),
+           'pointer': (pointer, 'model.safetensors is damaged, .* pointer to a large file')}
 
 
 @pytest.fixture(params=NO_GOOD)
 def no_good(request, folder, monkeypatch):
-    """The sentence that is due where both shipped files are no good, in one of these ways."""
+    """The sentence that is due where all that is shipped is no good, in one of these ways."""
     spoil, sentence = NO_GOOD[request.param]
-    whole = {'encoder.pt': ENCODER.read_bytes(), 'generator-32.pt': generator_in_one_file()}
-    for name, data in whole.items():
+    for room, name in ((metric, 'ENCODER'), (pretrained, 'PRETRAINED')):
+        whole = getattr(room, name)
+        monkeypatch.setattr(room, name, folder / name)
+        shutil.copytree(whole, folder / name)
+        path = folder / name / 'model.safetensors'
         if spoil:
-            (folder / name).write_bytes(spoil(data))
-    monkeypatch.setattr(metric, 'ENCODER', folder / 'encoder.pt')
-    monkeypatch.setattr(pretrained, 'PRETRAINED', folder / 'generator-32.pt')
+            path.write_bytes(spoil(path.read_bytes()))
+        else:
+            path.unlink()
     return sentence
 
 
-def test_a_file_that_is_no_good_is_named_in_one_sentence(no_good):
-    for read, name in ((FaceEncoder.trained, 'encoder.pt'), (load_pretrained, 'generator-32.pt')):
-        with pytest.raises((OSError, ValueError), match=f'{name} {no_good}') as failure:
+def test_what_is_no_good_is_named_in_one_sentence(no_good):
+    for read, name in ((FaceEncoder.trained, 'ENCODER'), (load_pair, 'PRETRAINED')):
+        with pytest.raises((OSError, ValueError), match=f'{name}/{no_good}') as failure:
             read()
         assert len(str(failure.value).splitlines()) == 1
 
 
-def test_training_needs_neither_file(no_good, notebook, crowd, capsys):
+def test_training_needs_neither(no_good, notebook, crowd, capsys):
     """Their sentences are printed, and the training goes on without a distance."""
     show_pretrained(notebook.Generator)
     distance = FaceDistance(crowd)
     print(distance)
     _, _, losses = train_tiny(notebook, 2, distance=distance)
     said = capsys.readouterr().out
-    assert f'generator-32.pt {no_good}' in said and f'encoder.pt {no_good}' in said
+    assert re.search(f'PRETRAINED/{no_good}', said) and re.search(f'ENCODER/{no_good}', said)
     assert len(losses) == 6 and len(distance.real) == distance.n
     plot_distance(load_history(), distance.floor)
     assert 'FFD' not in said and 'No distance' in capsys.readouterr().out
-
-
-def test_generator_in_one_file_is_still_read(folder):
-    """As load_pretrained reads a folder: in full precision, with its card."""
-    (folder / 'generator-32.pt').write_bytes(generator_in_one_file())
-    saved = load_pretrained('generator-32.pt')
-    assert saved['card'] == 'three by three' and saved['generator'] == dict(z_size=3)
-    assert [value.dtype for value in saved['weights'].values()] == [torch.float32, torch.int64]
-
-
-def test_encoder_of_another_version(folder):
-    path = folder / 'other.pt'
-    path.write_bytes(of_another_version(b''))
-    with pytest.raises(ValueError, match='other.pt is of another version'):
-        FaceEncoder.trained(path)

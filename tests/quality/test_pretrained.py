@@ -7,7 +7,7 @@ import torch
 import helpers
 from experiments import directions
 from machinery import pretrained
-from machinery.pretrained import NETWORKS, load_pair, load_pretrained, save_pair, show_pretrained
+from machinery.pretrained import NETWORKS, load_pair, save_networks, show_pretrained
 from tests.quality.test_encoder import cut, pointer
 from tests.tools import damage, expect_close, raises
 
@@ -31,7 +31,8 @@ def pair(networks, folder):
     config = dict(generator=networks['G'].arguments, data='noise',
                   discriminator=dict(conv_dim=4, img_size=64, batch_norm=False))
     (folder / 'my_model').mkdir()
-    save_pair(folder / 'my_model', config, {name: networks[name].state_dict() for name in NETWORKS})
+    weights = {name: networks[name].state_dict() for name in NETWORKS}
+    save_networks(folder / 'my_model', config, weights)
     return folder / 'my_model'
 
 
@@ -51,22 +52,19 @@ def test_pair_is_all_that_training_on_needs(notebook, networks, pair):
     assert sorted(path.name for path in pair.iterdir()) == sorted(FILES)
 
 
-def test_generator_of_a_folder_is_read_like_any_other(notebook, pair, monkeypatch):
-    """By load_pretrained, and as PRETRAINED by all that draws with the shipped generator."""
-    (pair / 'README.md').write_text('# my_model')
-    saved = load_pretrained(pair)
-    assert saved['card'] == '# my_model' and saved['generator']['img_size'] == 64
+def test_all_that_draws_takes_the_shipped_generator(notebook, pair, monkeypatch):
     monkeypatch.setattr(pretrained, 'PRETRAINED', pair)
     z = torch.randn(2, 6)
-    G = helpers.rebuild(notebook.Generator, saved, saved['weights'])
+    saved = load_pair()
+    G = helpers.rebuild(notebook.Generator, saved, saved['G_average'])
     assert torch.equal(helpers.face(z), notebook.generate(G, z))
     assert torch.equal(directions.load_generator()(z), helpers.face(z))
 
 
 SPOILT = {'missing': (None, 'does not exist'),
-          'empty': (lambda data: b'', 'is empty'),
-          'cut': (cut, 'is damaged or cut short'),
-          'pointer': (pointer, 'is only a pointer to a large file')}
+          'empty': (lambda data: b'', 'is damaged'),
+          'cut': (cut, 'is damaged'),
+          'pointer': (pointer, 'is damaged, .* only a pointer to a large file')}
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -77,11 +75,10 @@ def test_a_file_that_is_no_good_is_named_in_one_sentence(pair, name, fault):
     (pair / name).unlink()
     if spoil:
         (pair / name).write_bytes(spoil(data))
-    for read in (load_pair, load_pretrained):
-        with pytest.raises((OSError, ValueError), match=f'{name} {sentence}') as failure:
-            read(pair)
-        said = str(failure.value)
-        assert said.endswith('take it from where it came from again.') and '\n' not in said
+    with pytest.raises((OSError, ValueError), match=f'{name} {sentence}') as failure:
+        load_pair(pair)
+    said = str(failure.value)
+    assert said.endswith('take it again from where my_model came from.') and '\n' not in said
 
 
 def test_a_flipped_bit_is_noticed(pair):
@@ -102,24 +99,22 @@ def test_files_of_two_exports_are_not_mixed(pair, networks, monkeypatch):
     networks['G'].project.weight.data += 1
     weights = {name: networks[name].state_dict() for name in NETWORKS}
     with pytest.raises(OSError, match='no space left'):
-        save_pair(pair, dict(generator={}, discriminator={}), weights)
+        save_networks(pair, dict(generator={}, discriminator={}), weights)
     with pytest.raises(ValueError, match='model.safetensors is damaged'):
         load_pair(pair)
 
 
-@pytest.mark.parametrize('change', [dict(format=2), dict(generator=3), dict(generator={}),
-                                    dict(discriminator=None)])
-def test_config_of_another_version(pair, change):
+def test_config_of_another_version(pair):
     path = pair / 'config.json'
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match='config.json is of another version'):
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(format=2)))
+    with pytest.raises(ValueError, match='config.json is damaged, of another version'):
         load_pair(pair)
 
 
 @pytest.mark.parametrize('text', ['[1, 2]', '{"format": 1}'])
 def test_config_of_something_else(pair, text):
     (pair / 'config.json').write_text(text)
-    with pytest.raises(ValueError, match='config.json is of another version'):
+    with pytest.raises(ValueError, match='config.json is damaged, of another version'):
         load_pair(pair)
 
 
@@ -129,42 +124,11 @@ def test_numbers_too_large_for_half_precision_are_refused(pair, networks):
     networks['D'].logit.bias.data += 1e5
     weights = {name: networks[name].state_dict() for name in NETWORKS}
     with pytest.raises(ValueError, match='D.logit.bias holds numbers that float16 cannot hold'):
-        save_pair(pair, dict(generator={}, discriminator={}), weights)
+        save_networks(pair, dict(generator={}, discriminator={}), weights)
     assert (pair / 'model.safetensors').read_bytes() == before
 
 
 # ---------------------------------------------------------------------------------- what is shown
-
-
-def test_numbers_that_are_not_finite_are_damage(pair, networks, monkeypatch):
-    weight = networks['G_average'].project.weight.detach()
-    weight[0] = torch.nan
-    config = dict(generator=networks['G'].arguments, discriminator={})
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.Tensor, 'isfinite', lambda _: torch.ones(1))     # or save_pair refuses
-        save_pair(pair, config, {name: networks[name].state_dict() for name in NETWORKS})
-    with pytest.raises(ValueError, match='is damaged'):
-        load_pair(pair)
-
-
-def test_generator_larger_than_its_weights_takes_no_memory(pair, notebook, monkeypatch):
-    """A line in config.json would fill the memory of any computer before the weights are tried."""
-    change = json.loads((pair / 'config.json').read_text())
-    change['generator']['conv_dim'] = 5000
-    (pair / 'config.json').write_text(json.dumps(change))
-    built = []
-
-    class Large(notebook.Generator):
-        def __init__(self, *arguments, **named):
-            device = torch.empty(0).device.type
-            built.append(device)
-            assert device == 'meta'
-            super().__init__(*arguments, **named)
-
-    config = load_pair(pair)
-    with pytest.raises(ValueError, match='the weights are not those of Large'):
-        pretrained.rebuild(Large, config, config['G_average'])
-    assert built == ['meta']
 
 
 @pytest.mark.parametrize('numbers', [None, 'abc', [[1.0] * 100, [1.0]], [float('nan')] * 100])

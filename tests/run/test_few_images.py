@@ -4,7 +4,7 @@ import torch
 
 import helpers
 from machinery import pretrained
-from machinery.pretrained import NETWORKS, load_pair, save_pair
+from machinery.pretrained import NETWORKS, load_pair, save_networks
 from problem_unittests import tiny_training, write_images
 from tests.tools import expect_close
 
@@ -64,7 +64,7 @@ def pair(notebook, folder):
     networks = dict(G=notebook.Generator(6, 4), G_average=notebook.Generator(6, 4),
                     D=notebook.Discriminator(4))
     (folder / 'my_pair').mkdir()
-    save_pair(folder / 'my_pair', dict(generator=networks['G'].arguments,
+    save_networks(folder / 'my_pair', dict(generator=networks['G'].arguments,
                                        discriminator=dict(conv_dim=4, img_size=32),
                                        data='9 images, somewhere/'),
               {name: networks[name].state_dict() for name in NETWORKS})
