@@ -9,19 +9,16 @@ class Server:
 
     breaks_after  bytes after which it hangs up
     status        what it answers
-    length        how many bytes it claims to send; None: the truth
+    length        how many bytes it claims to send; None: the truth; '': it does not say
     silent        it takes the question and never answers
-    act           answers in its own way: a function of the handler, which it can write to, and of
-                  an Event that is set when the server stops
     """
 
-    def __init__(self, data, breaks_after=None, status=200, length=None, silent=False, act=None):
+    def __init__(self, data, breaks_after=None, status=200, length=None, silent=False):
         self.data = data
         self.breaks_after = breaks_after
         self.status = status
-        self.length = length
+        self.length = len(data) if length is None else length
         self.silent = silent
-        self.act = act
         self.stopped = threading.Event()
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _handler(self))
         self.url = f'http://127.0.0.1:{self.server.server_port}/faces.zip'
@@ -41,12 +38,9 @@ class Server:
         if self.silent:
             self.stopped.wait(5)
             return
-        if self.act:
-            with contextlib.suppress(OSError):   # the other side may have hung up
-                self.act(handler, self.stopped)
-            return
         handler.send_response(self.status)
-        handler.send_header('Content-Length', str(self.length or len(self.data)))
+        if self.length != '':
+            handler.send_header('Content-Length', str(self.length))
         handler.send_header('Location', handler.path)
         handler.end_headers()
         with contextlib.suppress(OSError):       # the other side may have hung up
