@@ -13,12 +13,6 @@ def no_such_folder(folder, monkeypatch):
     return lambda notebook: load_dataset('nowhere')
 
 
-def no_such_folder_in_environment(folder, monkeypatch):
-    """A folder that does not exist, named in DCGAN_DATA."""
-    monkeypatch.setenv('DCGAN_DATA', 'nowhere')
-    return read_default
-
-
 def file_for_a_folder(folder, monkeypatch):
     """An image where its folder was meant."""
     three_faces(folder)
@@ -29,18 +23,6 @@ def archive_for_a_folder(folder, monkeypatch):
     """A zip archive of images where a folder was meant."""
     small_archive(folder / 'mine.zip')
     monkeypatch.setenv('DCGAN_DATA', 'mine.zip')
-    return read_default
-
-
-def address_for_a_folder(folder, monkeypatch):
-    """An address on the net where a folder was meant."""
-    monkeypatch.setenv('DCGAN_DATA', 'https://faces.example/faces.zip')
-    return read_default
-
-
-def address_of_another_machine(folder, monkeypatch):
-    """The address of a file, but not one here."""
-    monkeypatch.setenv('DCGAN_DATA', 'file://elsewhere/faces')
     return read_default
 
 
@@ -122,53 +104,42 @@ def more_files_than_memory(folder, monkeypatch):
     return read_faces
 
 
-# ------------------------------------------------------------------------------------------- names
-
-def one_face_named(folder, name):
-    """Write one good image under this name; return what reads it."""
-    path, = write_images(folder / 'faces', 1)
-    new = folder / 'faces' / name
-    new.parent.mkdir(parents=True, exist_ok=True)
-    path.rename(new)
-    return read_faces
-
-
-def spaces_and_quotes(folder, monkeypatch):
-    """Spaces and both kinds of quotes."""
-    return one_face_named(folder, 'it\'s "a" face .jpg')
+def one_face(name):
+    """One good image under this name."""
+    def prepare(folder, monkeypatch):
+        path, = write_images(folder / 'faces', 1)
+        new = folder / 'faces' / name
+        new.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(new)
+        return read_faces
+    return prepare
 
 
-def unicode(folder, monkeypatch):
-    """Letters of four scripts, one of them outside the basic plane."""
-    return one_face_named(folder, 'gesicht/лицо/脸😀.jpg')
-
-
-def name_of_250_letters(folder, monkeypatch):
-    """Nearly as long as a file system allows."""
-    return one_face_named(folder, 'x' * 246 + '.jpg')
-
-
-def not_utf8(folder, monkeypatch):
-    """Bytes that are no text."""
-    return one_face_named(folder, os.fsdecode(b'face\xff\xfe.jpg'))
+def named(address):
+    """A data set that DCGAN_DATA names."""
+    def prepare(folder, monkeypatch):
+        monkeypatch.setenv('DCGAN_DATA', address)
+        return read_default
+    return prepare
 
 
 ROWS = {
     'no such folder':
         (no_such_folder, FileNotFoundError, "'nowhere' does not exist.*DCGAN_DATA"),
     'no such folder in DCGAN_DATA':
-        (no_such_folder_in_environment, FileNotFoundError, "'nowhere' does not exist"),
+        (named('nowhere'), FileNotFoundError, "'nowhere' does not exist"),
     'a file for a folder':
         (file_for_a_folder, FileNotFoundError, 'is a file, a folder of .* was expected'),
     'archive for a folder':
         (archive_for_a_folder, FileNotFoundError,
          "'mine.zip' is an archive.*python -m zipfile -e mine.zip mine.*name the folder mine"),
     'address for a folder':
-        (address_for_a_folder, FileNotFoundError,
+        (named('https://faces.example/faces.zip'), FileNotFoundError,
          "'https://faces.example/faces.zip' is an address.*DCGAN_URL"),
     'address of nothing': (address_of_nothing, FileNotFoundError, "nowhere' does not exist"),
     'address of another machine':
-        (address_of_another_machine, FileNotFoundError, "'file://elsewhere/faces' is an address"),
+        (named('file://elsewhere/faces'), FileNotFoundError,
+         "'file://elsewhere/faces' is an address"),
     'empty folder': (empty_folder, ValueError, "'faces' holds no images .*jpg.*Fill it"),
     'folder of text': (folder_of_text, ValueError, 'holds no images'),
     'only __MACOSX': (only_macosx, ValueError, 'holds no images'),
@@ -181,8 +152,9 @@ ROWS = {
     'more files than memory':
         (more_files_than_memory, ValueError,
          '1,200,000 images: at 32x32 they take 3.7 GB, .*Set max_images'),
-    'name with spaces and quotes': (spaces_and_quotes, None, FINE.format(1)),
-    'name in Unicode': (unicode, None, FINE.format(1)),
-    'name of 250 letters': (name_of_250_letters, None, FINE.format(1)),
-    'name that is not UTF-8': (not_utf8, None, FINE.format(1)),
+    'name with spaces and quotes': (one_face('it\'s "a" face .jpg'), None, FINE.format(1)),
+    'name in Unicode': (one_face('gesicht/лицо/脸😀.jpg'), None, FINE.format(1)),
+    'name of 250 letters': (one_face('x' * 246 + '.jpg'), None, FINE.format(1)),
+    'name that is not UTF-8':
+        (one_face(os.fsdecode(b'face\xff\xfe.jpg')), None, FINE.format(1)),
 }
