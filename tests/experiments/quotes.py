@@ -15,7 +15,7 @@ from experiments.tables import by, few_cell, percent, rows_of, speeds, spread
 NOT_FROM_CSV = {
     'README.md': [
         'three lines give 32 faces', '32×32', '64×64',
-        '`conv_dim` 32, with three seeds', '| seconds to 20 | to 10 | to 5 | to 3 |',
+        '`conv_dim` 32, with three seeds',
         'Python 3.11 or newer', '5 GB', '240 MB', 'a folder of 2,000 images or fewer', '200 photos',
         'Take 100 photos or more', 'tensor (16, 3, s, s) in [−1, 1]',
         'take about 3 minutes on two idle cores'],
@@ -30,7 +30,7 @@ NOT_FROM_CSV = {
         'β₁ = 0,', 'batches of 16,', 'torch 2.14.1',
         'learning rate of 0.0004, a penalty of 0.025 on every fourth step',
         '0.0008, 0.01 on every sixteenth step', 'the same with 0.0012',
-        '`batches of 8`', '| batches of 8 |',
+        '`batches of 8`',
         '`conv_dim` 32. Then 5,000 generated',
         '`conv_dim` 32, bfloat16', '`conv_dim` 32, with a learning rate of 0.001',
         '10,000 faces are drawn', 'by at least 1, at least',
@@ -56,15 +56,6 @@ def race_figures(recipe, column, size='32'):
     return sorted(float(row[column]) for row in rows_of('race')
                   if (row['recipe'], row['images_seen'], row['image_size'])
                   == (recipe, LONGEST, size))
-
-
-def race_row(words, recipe):
-    """Return the README's row of a recipe: its distance, and the seconds to some distances."""
-    lowest, middle, highest = race_figures(recipe, 'ffd')
-    cells = {row['distance']: tables.race_cell(row) for row in rows_of('race_times')
-             if (row['recipe'], row['image_size']) == (recipe, '32')}
-    seconds = ' | '.join(cells[distance] for distance in ('20', '10', '5', '3'))
-    return f'| {words} | {middle:.2f} ({lowest:.2f}–{highest:.2f}) | {seconds} |'
 
 
 def race_ratio(column, recipe, to):
@@ -159,8 +150,6 @@ def readme():
         f'about {minutes(NOTEBOOK)} minutes on two CPU cores',
         f'were judged by {int(race["n_held_out"]):,} faces that neither had seen',
         f'Distances are after {int(LONGEST):,} images',
-        race_row('**the public recipe**', 'public'),
-        race_row('**this notebook**', 'ours'),
         f"only {int(LONGEST) // 128} steps in the public recipe's batches of 128",
         f'chosen from {len(rows_of("race_search"))} runs of this length',
         f'(16: from {mean("base")} to {mean("batch 16")})',
