@@ -24,6 +24,11 @@ def notebook_definitions(edits=()):
     return helpers.load_definitions(PROJECT / 'dcgan_faces.ipynb', edits)
 
 
+def parameter_names():
+    """Return the names of the notebook's parameters."""
+    return list(notebook_definitions().PARAMETERS)
+
+
 def command_parser(doc):
     """Return an ArgumentParser that shows an experiment's docstring and knows the option --into."""
     parser = argparse.ArgumentParser(description=doc,

@@ -16,6 +16,8 @@ packages onnx and onnxscript, and with onnxruntime the file is checked too.
 import contextlib
 import importlib.util
 import json
+import re
+import string
 import sys
 import warnings
 from pathlib import Path
@@ -63,96 +65,9 @@ OWN = dict(
          'generated face for an anonymous one.')
 STRICTEST_FIRST = CELEBA, SVHN, OWN, DRAWN
 
-CARD = """\
----
-{license}
-library_name: pytorch
-pipeline_tag: unconditional-image-generation
-tags:
-- gan
-- dcgan
-- arxiv:1511.06434
-{datasets}{results}---
-# {name}
-
-A DCGAN of {size}×{size} pixels: a generator, which makes a picture from {z_size} normal random
-numbers, and the discriminator that it was trained against.
-
-{lines}
-## What is in it
-
-| | |
-|---|---|
-{rows}
-
-`model.safetensors` holds three networks in float16. The generator whose weights were averaged over
-the steps of the training, `G_average.*`, draws best. To train on, take `G.*` and `D.*` as well.
-`config.json` has the arguments of their classes, all parameters of the training, and the figures
-above. The project that made this folder reads it with `helpers.load_pair(folder)`.{onnx}
-
-## Limits
-
-**Licence.** {terms}
-
-**Bias.** {bias}
-
-**Size.** {size}×{size} pixels. The distance is that of a small encoder of this project. It is not
-an FID, and comparable only to other distances of this project.
-"""
-DRAW = """\
-## Draw faces
-
-In this folder, with `pip install torch safetensors` and nothing else:
-
-```python
-{code}```
-
-`faces` is a tensor (8, 3, {size}, {size}) in [−1, 1]. torchvision makes a picture of it:
-`save_image(faces, 'faces.png', normalize=True, value_range=(-1, 1))` of `torchvision.utils`.
-"""
-CODE = """\
-from safetensors.torch import load_file
-from torch import nn, randn
-
-layers = []
-for deep, half in {pairs}:
-    layers += [nn.BatchNorm2d(deep), nn.ReLU(), nn.ConvTranspose2d(deep, half, 4, 2, 1, bias=False)]
-layers += [nn.BatchNorm2d({last}), nn.ReLU(), nn.ConvTranspose2d({last}, 3, 4, 2, 1), nn.Tanh()]
-G = nn.ModuleDict(dict(project=nn.Linear({z_size}, {n_features}, bias=False),
-                       layers=nn.Sequential(*layers))).eval().requires_grad_(False)
-saved = load_file('model.safetensors')
-G.load_state_dict({{name[10:]: saved[name] for name in saved if name.startswith('G_average.')}})
-
-z = randn(8, {z_size})                       # {z_size} random numbers for each of 8 faces
-faces = G.layers(G.project(z).unflatten(1, (-1, 4, 4)))
-"""
-ONNX = """
-
-`model.onnx` holds `G_average` in float32: `z` (n, {z_size}) to `faces` (n, 3, {size}, {size})."""
-NO_CODE = """\
-## Draw faces
-
-The class Generator was changed for this run, and its weights fit no other: the notebook that it was
-trained with draws its faces.
-"""
-RESULTS = """\
-metrics:
-- frechet-face-distance
-model-index:
-- name: {name}
-  results:
-  - task:
-      type: unconditional-image-generation
-    dataset:
-      type: {id}
-      name: {data}
-    metrics:
-"""
-RESULT = """\
-    - type: {type}
-      name: {name}
-      value: {value:.4f}
-"""
+TEMPLATE = Path(__file__).with_name('card.md')
+# <!-- if NAME --> and <!-- end -->, around what stands on the card only where there is such a thing
+OPTIONAL = re.compile(r'<!-- if (\w+) -->\n(.*?)<!-- end -->\n', re.DOTALL)
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -210,7 +125,7 @@ def figures_of_run(run, best):
                 floor={})
 
 
-# -------------------------------------------------------------------------------------- the folder
+# --------------------------------------------------------------------------------- what is known
 
 
 def describe(best, figures, made_by=''):
@@ -225,8 +140,7 @@ def describe(best, figures, made_by=''):
         if kept_as in config:
             discriminator[name] = config[kept_as]
     generator = pretrained.arguments_of(config)
-    parameters = common.notebook_definitions().PARAMETERS
-    recipe = {name: config[name] for name in parameters
+    recipe = {name: config[name] for name in common.parameter_names()
               if name in config and name not in LEFT_OUT}
     return dict(model_type='dcgan', generator=generator, discriminator=discriminator,
                 z_size=generator['z_size'], data=config.get('data', ''),
@@ -271,37 +185,37 @@ def all_data_of(config):
                        bias=together('bias'))
 
 
-def code_for(config):
-    """Return lines of torch that load the generator and draw faces, without this project."""
-    z_size, last = config['z_size'], config['generator']['conv_dim']
-    depths = [last]
-    while 4 * 2 ** len(depths) < config['img_size']:
-        depths.insert(0, 2 * depths[0])
-    pairs = ', '.join(f'({deep}, {half})' for deep, half in zip(depths, depths[1:], strict=False))
-    return CODE.format(pairs=pairs, last=last, z_size=z_size, n_features=16 * depths[0])
+# ---------------------------------------------------------------------------------------- the card
 
 
-def tested_code(config, folder, notebook, G):
-    """Return code_for a folder if it draws there what the notebook draws from its noise; else ''.
+def card(name, config, draws=True, onnx=False):
+    """Return the card of a folder as text: card.md, filled in with what config.json says.
+
+    draws  whether the lines of torch on it draw what the notebook draws
+    onnx   whether there is a model.onnx
     """
-    names = {}
-    try:
-        code = code_for(config)
-        with torch.random.fork_rng(devices=[]), contextlib.chdir(folder):
-            exec(code, names)
-        faces = notebook.generate(G, names['z'])
-        if (names['faces'] - faces).abs().max() < CLOSE:
-            return code
-    except (KeyError, RuntimeError):         # another class: other arguments, other weights
-        pass
-    print('The class Generator is not the one of this project: its card cannot say how to draw '
-          'faces without it.')
-    return ''
-
-
-def card(name, config, code, onnx):
-    """Return the card of a folder as text."""
     data, figures, size = all_data_of(config), config['figures'], config['img_size']
+    rows = '\n'.join(f'| {title} | {in_a_cell(words)} |'
+                     for title, words in facts(config, data).items())
+    known = data | dict(
+        name=name, quoted_name=json.dumps(name, ensure_ascii=False), size=size, rows=rows,
+        z_size=config['z_size'], type=data['id'] or 'imagefolder', other_code=not draws, onnx=onnx,
+        blocks='', metrics='\n'.join(metrics(figures.get('values', {}))))
+    if draws:
+        depths = [config['generator']['conv_dim']]
+        while 4 * 2 ** len(depths) < size:
+            depths.insert(0, 2 * depths[0])
+        pairs = zip(depths, depths[1:], strict=False)
+        known |= dict(blocks=', '.join(f'({deep}, {half})' for deep, half in pairs),
+                      last=depths[-1], n_features=16 * depths[0])
+    template = OPTIONAL.sub(lambda found: found[2] if known[found[1]] else '',
+                            TEMPLATE.read_text(encoding='utf-8'))
+    return string.Template(template).substitute(known)
+
+
+def facts(config, data):
+    """Return the rows of the card's table, {title: words}."""
+    figures = config['figures']
     recipe = {name: tuple(value) if isinstance(value, list) else value      # as it was before json
               for name, value in config['recipe'].items()}
     rows = {'data': f'{data["words"]}: {config["data"] or "not named"}',
@@ -312,33 +226,29 @@ def card(name, config, code, onnx):
     if before:
         _, *learnt = pretrained.learnt_by(config)
         rows['went on from'] = f'{before["name"]}, which learnt {pretrained.THEN.join(learnt)}'
-    if config['made_by']:
-        rows['made by'] = config['made_by']
-    results = ''
-    if 'protocol' in figures:
-        rows['judged by'] = figures['protocol']
-        results = RESULTS.format(name=json.dumps(name, ensure_ascii=False),
-                                 id=data['id'] or 'imagefolder',
-                                 data=json.dumps(f'{data["words"]}, {size}x{size}'))
-        for figure, value in figures['values'].items():
-            floor = figures['floor'].get(figure)
-            rows[figure] = f'{value:.4f}' + (f' (floor: {floor:.4f})' if floor is not None else '')
-            type_of_it = figure.replace('é', 'e').replace(' ', '-').lower()
-            results += RESULT.format(type=type_of_it, name=figure, value=value)
-    if 'memorisation' in figures:
-        rows['learnt by heart'] = figures['memorisation']
-    table = '\n'.join(f'| {title} | {in_a_cell(words)} |' for title, words in rows.items())
-    lines = DRAW.format(code=code, size=size) if code else NO_CODE
-    onnx = ONNX.format(z_size=config['z_size'], size=size) if onnx else ''
-    datasets = f'datasets:\n- {data["id"]}\n' if data['id'] else ''
-    return CARD.format(name=name, size=size, z_size=config['z_size'], lines=lines, rows=table,
-                       onnx=onnx, datasets=datasets, results=results, license=data['license'],
-                       terms=data['terms'], bias=data['bias'])
+    rows |= {'made by': config['made_by'], 'judged by': figures.get('protocol')}
+    for figure, value in figures.get('values', {}).items():
+        floor = figures['floor'].get(figure)
+        rows[figure] = f'{value:.4f}' + (f' (floor: {floor:.4f})' if floor is not None else '')
+    rows['learnt by heart'] = figures.get('memorisation')
+    return {title: words for title, words in rows.items() if words}
+
+
+def metrics(values):
+    """Return the lines of the card's head that say the figures, for hubs of models."""
+    lines = []
+    for figure, value in values.items():
+        kind = figure.replace('é', 'e').replace(' ', '-').lower()
+        lines += [f'    - type: {kind}', f'      name: {figure}', f'      value: {value:.4f}']
+    return lines
 
 
 def in_a_cell(words):
     """Return words as a cell of a table in Markdown can hold them."""
     return ' '.join(str(words).replace('|', '\\|').split())
+
+
+# -------------------------------------------------------------------------------------- the folder
 
 
 def check_place(folder):
@@ -368,37 +278,50 @@ def write_folder(folder, best, figures, made_by='', onnx=False):
     check_place(folder)
     notebook = common.notebook_definitions()
     config = describe(best, figures, made_by)
-    networks = {name: best[name] for name in pretrained.NETWORKS}
     pretrained.build(notebook.Discriminator, config['discriminator'], best['D'])
     G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
     config['img_size'] = notebook.generate(G, torch.zeros(1, G.z_size)).shape[-1]
     folder.mkdir(parents=True, exist_ok=True)
-    pretrained.save_networks(folder, config, networks)
-    write_card(folder, notebook, onnx)
+    pretrained.save_pair(folder, config, {name: best[name] for name in pretrained.NETWORKS})
+    write_card(folder, config, G, onnx)
     return config
 
 
-def write_card(folder, notebook, onnx):
-    """Write the card of a folder, from what it holds; onnx: write model.onnx as well."""
-    pair = helpers.load_pair(folder)
-    config = pair['config']
-    G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
-    code = tested_code(config, folder, notebook, G)
+def write_card(folder, config, G, onnx):
+    """Write the card of a folder that holds the weights of G; onnx: write model.onnx as well."""
+    name = folder.resolve().name.encode(errors='replace').decode()
+    text = card(name, config, onnx=onnx) if draws_the_same(folder, config, G) else None
+    if text is None:
+        print('The class Generator is not the one of this project: its card cannot say how to draw '
+              'faces without it.')
+        text = card(name, config, draws=False, onnx=onnx)
     if onnx:
         write_onnx(folder / 'model.onnx', G)
     else:
         (folder / 'model.onnx').unlink(missing_ok=True)      # that of another generator
-    name = folder.resolve().name.encode(errors='replace').decode()
-    text = card(name, config, code, onnx).encode()
-    files.write_atomically(folder / 'README.md', lambda file: file.write(text))
+    files.write_atomically(folder / 'README.md', lambda file: file.write(text.encode()))
 
 
-def rewrite_card(folder, **figures):
-    """Add figures to those in a folder's config.json, and write its card again."""
-    config = helpers.load_pair(folder)['config']
-    config['figures'] = config['figures'] | figures
+def draws_the_same(folder, config, G):
+    """Do the card's lines of torch, run in the folder, draw what G draws from the same noise?"""
+    names = {}
+    try:
+        lines, = re.findall(r'```python\n(.*?)```', card('', config), re.DOTALL)
+        with torch.random.fork_rng(devices=[]), contextlib.chdir(folder):
+            exec(lines, names)
+        faces = common.notebook_definitions().generate(G, names['z'])
+        return bool((names['faces'] - faces).abs().max() < CLOSE)
+    except (KeyError, RuntimeError):         # another class: other arguments, other weights
+        return False
+
+
+def add_figures(folder, **figures):
+    """Add figures to those in a folder's config.json, and write its card anew."""
+    pair = helpers.load_pair(folder)
+    config = pair['config'] | dict(figures=pair['config']['figures'] | figures)
     pretrained.write_config(folder, config)
-    write_card(folder, common.notebook_definitions(), (folder / 'model.onnx').is_file())
+    G = helpers.rebuild(common.notebook_definitions().Generator, pair, pair['G_average'])
+    write_card(folder, config, G, (folder / 'model.onnx').is_file())
 
 
 # -------------------------------------------------------------------------------------------- ONNX

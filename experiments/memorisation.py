@@ -16,7 +16,7 @@ import torch
 
 import helpers
 from experiments import common, runs
-from experiments.export import images_of_run, rewrite_card
+from experiments.export import add_figures, images_of_run
 from experiments.settings import BASE, in_words
 from machinery import latent
 
@@ -106,7 +106,7 @@ def judge_folder(folder, faces, into, whence):
         row = judge(G, dataset.images, dataset.held_out, seed)
         rows.append(row | whose | dict(judged=OWN, data=config['data']))
     memorised.merge(rows)
-    rewrite_card(folder, memorisation=as_sentence(rows))
+    add_figures(folder, memorisation=as_sentence(rows))
 
 
 def train_liar(images, seed):

@@ -161,7 +161,7 @@ def test_rewritten_card_differs_by_what_was_added(tmp_path):
     for path in (ASSETS / 'dcgan-64').iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     before = (folder / 'README.md').read_text(encoding='utf-8').splitlines()
-    export.rewrite_card(folder, memorisation='nothing known')
+    export.add_figures(folder, memorisation='nothing known')
     after = (folder / 'README.md').read_text(encoding='utf-8').splitlines()
     assert '| learnt by heart | nothing known |' in after
     assert ([line for line in before if not line.startswith('| learnt by heart')]
