@@ -8,10 +8,8 @@ out (compare.csv). A minute a generator on one core.
 """
 from pathlib import Path
 
-import torch
-
 import helpers
-from experiments import common
+from experiments import common, runs
 from experiments.export import images_of_run
 
 SEEDS = 0, 1, 2
@@ -25,8 +23,7 @@ def measure(notebook, G, seed, distances):
 
     distances  {column: FaceDistance}
     """
-    z = torch.randn(N_JUDGED, G.z_size, generator=torch.Generator().manual_seed(seed))
-    faces = notebook.generate(G, z)
+    faces = runs.draw(notebook, G, N_JUDGED, seed)
     return {column: f'{distance(faces):.4f}' for column, distance in distances.items()}
 
 

@@ -26,7 +26,7 @@ import safetensors
 import torch
 
 import helpers
-from experiments import common
+from experiments import common, runs
 from machinery import files, pretrained
 from machinery.batches import ImageDataset
 
@@ -95,10 +95,9 @@ def judge(best, dataset):
     notebook = common.notebook_definitions()
     G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
     seed = best['config'].get('seed', 0)
-    random_numbers = torch.Generator().manual_seed(seed)
-    distance = helpers.FaceDistance(dataset.images, n_judged=helpers.Run.N_JUDGED,
+    distance = helpers.FaceDistance(dataset.images, n_judged=runs.N_JUDGED,
                                     held_out=dataset.held_out)
-    generated = notebook.generate(G, torch.randn(distance.n, G.z_size, generator=random_numbers))
+    generated = runs.draw(notebook, G, distance.n, seed)
     others = distance.others[:distance.n]                # as many: fewer would be further away
     kind = ('held out, which the training did not see' if distance.are_held_out else
             'of the training, so that repeating them is rewarded')
@@ -119,7 +118,7 @@ def figures_of_run(run, best):
     were_held_out = best['config'].get('n_held_out', share) > 0      # older runs know the share
     kind = (f'held out (a share of {share} of the images, which the training did not see)'
             if were_held_out else 'of the training, so that repeating them is rewarded')
-    protocol = (f'{helpers.Run.N_JUDGED:,} generated faces (eval mode), during the training, '
+    protocol = (f'{runs.N_JUDGED:,} generated faces (eval mode), during the training, '
                 f'against real faces {kind}')
     return dict(protocol=protocol, values={'Fréchet face distance': measured[best['epoch']]},
                 floor={})
@@ -282,7 +281,7 @@ def write_folder(folder, best, figures, made_by='', onnx=False):
     G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
     config['img_size'] = notebook.generate(G, torch.zeros(1, G.z_size)).shape[-1]
     folder.mkdir(parents=True, exist_ok=True)
-    pretrained.save_pair(folder, config, {name: best[name] for name in pretrained.NETWORKS})
+    pretrained.save_networks(folder, config, {name: best[name] for name in pretrained.NETWORKS})
     write_card(folder, config, G, onnx)
     return config
 

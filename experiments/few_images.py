@@ -154,7 +154,7 @@ class Study:
         return rows
 
     def distance_from(self, judges, images):
-        return helpers.FaceDistance(images, n_judged=helpers.Run.N_JUDGED, held_out=judges)
+        return helpers.FaceDistance(images, n_judged=runs.N_JUDGED, held_out=judges)
 
     def row(self, run, seconds, images_seen, ffd):
         """Return a row of a run at a moment."""
@@ -167,7 +167,7 @@ class Study:
                               '--seeds', run['seed'], *longer)
         return run | chosen | dict(
             seconds=f'{seconds:g}', images_seen=images_seen, ffd=f'{ffd:.4f}',
-            n_judged=helpers.Run.N_JUDGED, n_judges=self.n_judges, data=self.data[run['images']],
+            n_judged=runs.N_JUDGED, n_judges=self.n_judges, data=self.data[run['images']],
             **common.provenance(line))
 
     def measure_pair(self, run):
@@ -175,7 +175,7 @@ class Study:
         saved = helpers.load_pair(self.pairs[run['pair']])
         G = helpers.rebuild(self.notebook.Generator, saved, saved['G_average'])
         images, judges = self.images(run['images'], 100, run['seed'])
-        faces = runs.draw(self.notebook, G, helpers.Run.N_JUDGED, run['seed'])
+        faces = runs.draw(self.notebook, G, runs.N_JUDGED, run['seed'])
         return self.distance_from(judges, images)(faces)
 
     def train(self, faces, run, distance):
