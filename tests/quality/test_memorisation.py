@@ -143,7 +143,7 @@ def test_study_caught_the_liars_and_no_one_else():
     assert verdicts == {command.OWN: 3 * ['yes'], command.UNSEEN: 3 * ['no']}
 
 
-@pytest.mark.parametrize('folder', [path.parent for path in ASSETS.glob('dcgan-*/model.safetensors')])
+@pytest.mark.parametrize('folder', sorted(ASSETS.glob('dcgan-*')), ids=lambda folder: folder.name)
 def test_shipped_generators_were_judged(folder):
     """Each card says what the table says, of the weights that are there."""
     config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
