@@ -126,16 +126,8 @@ def decode_folder(folder, image_size, max_images=None):
     paths = evenly([path for path, _, _ in listing], max_images)
     _check_amount(folder, len(paths), image_size)
     caches = _places_of_caches(folder, listing, len(paths), image_size)
-    started = time.time()
     cached = _read_cache(caches, len(paths), image_size)
-    if cached:
-        images, kept = cached
-        print(f'Read {len(images):,} images, decoded from {len(paths):,} files, '
-              f'in {time.time() - started:.2f} s')
-    else:
-        images, kept, faults = _decode_all(folder, paths, image_size)
-        if not any(_may_pass(fault) for fault in faults):
-            _write_cache(caches, images, kept)
+    images, kept = cached or _decode_all(folder, paths, image_size, caches)
     return torch.from_numpy(images), [paths[number] for number in kept]
 
 
@@ -151,14 +143,8 @@ def _check_amount(folder, n_images, image_size):
                          f'allowed. Set max_images.')
 
 
-def _may_pass(fault):
-    """Say whether the machine was at fault (its memory, disk, packages) and not the file."""
-    is_passing = isinstance(fault, (MemoryError, ModuleNotFoundError))
-    return is_passing or bool(getattr(fault, 'errno', None))
-
-
-def _decode_all(folder, paths, image_size):
-    """Decode files on all cores; return (images, indices of the files that were read, faults)."""
+def _decode_all(folder, paths, image_size, caches):
+    """Decode files on all cores, and cache them; return (images, indices of the files read)."""
     started = time.time()
     images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
     faults = {}
@@ -177,30 +163,41 @@ def _decode_all(folder, paths, image_size):
         n_parts = len(paths) // AT_ONCE
         for _ in progress_bar(parts, f'x{AT_ONCE} images', n_parts, desc='Decoding'):
             pass
-    kept = [number for number in range(len(paths)) if number not in faults]
     if faults:
         _name_faults(paths, faults)
-        for place, number in enumerate(kept):        # in place: no second copy of a gigabyte
-            images[place] = images[number]
+    kept = [number for number in range(len(paths)) if number not in faults]
     if not kept:
         raise ValueError(f'{str(folder)!r}: none of its {len(paths):,} files can be read as an '
                          f'image')
+    for place, number in enumerate(kept):            # in place: no second copy of a gigabyte
+        images[place] = images[number]
+    images = images[:len(kept)]
     seconds = time.time() - started
     print(f'Decoded {len(kept):,} images in {seconds:.1f} s ({len(paths) / seconds:,.0f} images/s)')
-    return images[:len(kept)], kept, list(faults.values())
+    if not any(map(_may_pass, faults.values())):
+        _write_cache(caches, images, kept)
+    return images, kept
+
+
+def _may_pass(fault):
+    """Say whether the machine was at fault (its memory, disk, packages) and not the file."""
+    is_passing = isinstance(fault, (MemoryError, ModuleNotFoundError))
+    return is_passing or bool(getattr(fault, 'errno', None))
 
 
 def _name_faults(paths, faults):
-    first = sorted(faults)[:5]
-    names = [f'{paths[number]} ({type(faults[number]).__name__})' for number in first]
-    if len(faults) > len(first):
-        names.append('...')
+    names = [f'{paths[number]} ({type(faults[number]).__name__})' for number in sorted(faults)]
+    if len(names) > 5:
+        names[5:] = ['...']
     print(f'{len(faults):,} of {len(paths):,} files are unreadable and left out: '
           f'{", ".join(names)}')
     n_heif = sum(isinstance(fault, ModuleNotFoundError) for fault in faults.values())
     if n_heif:
         print(f'{n_heif:,} of them are HEIF photos, as phones make them. To read them, run '
               f'".venv/bin/pip install pillow-heif", or save them as JPEG.')
+
+
+# -------------------------------------------------------------------------------------- the cache
 
 
 def _places_of_caches(folder, listing, n_files, image_size):
@@ -217,59 +214,49 @@ def _places_of_caches(folder, listing, n_files, image_size):
 
 
 def _read_cache(caches, n_files, image_size):
-    """Return (images, kept) from the first cache that is whole, or None.
+    """Return (images, indices of the files) from the first cache that is whole, or None.
 
     It is read whole and not mapped into memory: cutting a mapped file short ends the process.
     """
-    for path in caches:
-        if not path.is_file():
-            continue
+    started = time.time()
+    for path in filter(Path.is_file, caches):
         try:
-            return _read_arrays(path, n_files, image_size)
+            with np.load(path) as arrays:            # zip's own checksums are compared on the way
+                stored = sum(member.file_size for member in arrays.zip.infolist())
+                if stored > path.stat().st_size:     # it was packed, and could fill the memory
+                    raise ValueError('it unpacks to more than itself')
+                images, kept = arrays['images'], arrays['kept']
+            if not _suit(images, kept, n_files, image_size):
+                raise ValueError(f'it holds {images.dtype} {images.shape} of other files')
         except Exception as error:                   # a damaged file can raise anything
             print(f'Cache {path.name} is damaged ({error}): decoding anew')
+            continue
+        print(f'Read {len(images):,} images, decoded from {n_files:,} files, '
+              f'in {time.time() - started:.2f} s')
+        return images, kept.tolist()
     return None
 
 
-def _read_arrays(path, n_files, image_size):
-    with np.load(path) as arrays:                    # zip's own checksums are compared on the way
-        stored = sum(member.file_size for member in arrays.zip.infolist())
-        if stored > path.stat().st_size:             # it was packed, and could fill the memory
-            raise ValueError('it unpacks to more than itself')
-        images = arrays['images']
-        kept = arrays['kept']
-    if images.dtype != np.uint8 or images.shape[1:] != (3, image_size, image_size):
-        raise ValueError(f'it holds {images.dtype} {images.shape}')
-    if kept.dtype.kind != 'i' or kept.shape != images.shape[:1] or len(kept) == 0:
-        raise ValueError(f'it holds {len(images)} images of {kept.dtype} {kept.shape} files')
-    rising = (np.diff(kept) > 0).all()
-    if not rising or kept[0] < 0 or kept[-1] >= n_files:
-        raise ValueError('it belongs to other files')
-    return images, kept.tolist()
+def _suit(images, kept, n_files, image_size):
+    """Say whether arrays of a cache are images of this size, and rising indices of the files."""
+    if kept.dtype.kind != 'i' or kept.ndim != 1 or len(kept) == 0:
+        return False
+    rising = (np.diff(kept) > 0).all() and kept[0] >= 0 and kept[-1] < n_files
+    shape = len(kept), 3, image_size, image_size
+    return rising and images.dtype == np.uint8 and images.shape == shape
 
 
 def _write_cache(caches, images, kept):
     """Keep the arrays in the first place that takes them; caches of an earlier state make room."""
-    def write(file):
-        np.savez(file, images=images, kept=kept)
-
     for path in caches:
-        _remove_stale(path)
+        family, state, _ = path.name.rsplit('-', 2)
+        for other in path.parent.glob(f'{family}-*.npz'):
+            if not other.name.startswith(f'{family}-{state}-'):
+                with contextlib.suppress(OSError):
+                    other.unlink()
     for path in caches:
         try:
-            files.write_atomically(path, write)
+            files.write_atomically(path, lambda file: np.savez(file, images=images, kept=kept))
             return
         except OSError as error:
             print(f'No cache in {path.parent.name or "."}/: {error.strerror}')
-
-
-def _remove_stale(path):
-    """Remove the caches of the same images that are of another state than the one at path.
-
-    Older versions wrote .npy, and no count behind the state.
-    """
-    family, state, _ = path.name.rsplit('-', 2)
-    for other in path.parent.glob(f'{family}-*.np[yz]'):
-        if not other.name.startswith(f'{family}-{state}-'):
-            with contextlib.suppress(OSError):
-                other.unlink()

@@ -82,14 +82,13 @@ def test_a_cache_without_kept_is_caught(faces, monkeypatch):
 
 
 def test_caches_of_an_earlier_state_make_room(faces):
-    """One file for each size; those of older versions of this project, .npy, go as well."""
-    old_state = '.dcgan_cache-32px-0123456789abcdef'
-    stale = [faces / f'{old_state}.npz', faces / f'{old_state}-01234567.npy']
-    other_size = faces / '.dcgan_cache-64px-0123456789abcdef-01234567.npy'
-    for path in (*stale, other_size):
+    """One file for each size."""
+    stale = faces / '.dcgan_cache-32px-0123456789abcdef-5.npz'
+    other_size = faces / '.dcgan_cache-64px-0123456789abcdef-5.npz'
+    for path in (stale, other_size):
         path.touch()
     decode_folder(faces, 32)
-    assert not any(path.exists() for path in stale) and other_size.exists()
+    assert not stale.exists() and other_size.exists()
     assert len(list(faces.glob('.dcgan_cache-32px-*'))) == 1
 
 
