@@ -2,7 +2,7 @@
 
     python -m experiments.directions [--run checkpoints_gan/]
 
-Finds the directions of machinery/directions.py with three seeds. Each is then followed from -3 to 3
+Finds the directions of machinery/latent.py with three seeds. Each is then followed from -3 to 3
 on fresh noise, beside controls that were fitted to shuffled measurements and must move nothing. A
 direction holds if with every seed it moves its own figure by at least one standard deviation, at
 least twice as far as any figure that was taken out of it, and at least twice as far as any of its

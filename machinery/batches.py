@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .devices import broadcast, world
+from .devices import world
 
 
 class ImageDataset(Dataset):
@@ -81,13 +81,13 @@ class ImageDataset(Dataset):
 class DeviceLoader:
     """The batches of a DataLoader, made on the device: (B, 3, s, s), float32 in [0, 1].
 
-    The images of an ImageDataset stay bytes until a batch of them is needed. They live on the
-    device if they take less than half of its free memory; else each batch is cut out here and sent
-    while the device still computes the one before it. The loader's own sampler, batch_size and
+    The images of an ImageDataset stay bytes until a batch of them is needed, and live on the device
+    if they take less than half of its free memory. The loader's own sampler, batch_size and
     drop_last hold, and the same seed gives the same batches as the loader itself.
 
-    Any other loader, and one with a collate_fn of its own, is read as it is. Under torchrun all
-    processes get the same batches, less a remainder that cannot be shared equally.
+    Any other loader, one with a collate_fn of its own, and more images than fit are read as they
+    are. Under torchrun, the same seed gives all processes the same batches, less a remainder that
+    cannot be shared equally.
 
     like  a network whose order in memory the batches take; None: channels_last
     """
@@ -97,22 +97,15 @@ class DeviceLoader:
         self.device = torch.empty(0, device=device).device       # 'cuda' becomes 'cuda:0'
         self.memory_format = memory_format_of(like)
         self.images = None
-        if _gives_rows(loader):
-            self.images = loader.dataset.images
-            if self.device.type == 'cuda' and self._fits():
-                self.images = self.images.to(self.device)
-
-    def _fits(self):
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return self.images.nbytes < free / 2
+        if _gives_rows(loader) and _fit(loader.dataset.images, self.device):
+            self.images = loader.dataset.images.to(self.device)
 
     def __len__(self):
         return len(self.loader)
 
     def __iter__(self):
         _, n_processes = world()
-        batches = self._read() if self.images is None else self._cut_out()
-        for images in batches:
+        for images in self._read() if self.images is None else self._cut_out():
             n_images = len(images) // n_processes * n_processes
             if n_images == 0:
                 continue
@@ -130,22 +123,21 @@ class DeviceLoader:
         torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
         batches = list(self.loader.batch_sampler)
         order = torch.as_tensor(list(chain.from_iterable(batches)), dtype=torch.int64)
-        order = broadcast(order).to(self.images.device)
-        for chosen in order.split([len(batch) for batch in batches]):
-            images = self.images[chosen]
-            if images.device != self.device:
-                images = images.pin_memory().to(self.device, non_blocking=True)
-            yield images
+        for chosen in order.to(self.device).split([len(batch) for batch in batches]):
+            yield self.images[chosen]
 
 
 def _gives_rows(loader):
     """Say whether batches are rows of the data set's images, with nothing done to them."""
     dataset = getattr(loader, 'dataset', None)
-    if not isinstance(dataset, ImageDataset):
-        return False
-    return (type(loader).__iter__ is DataLoader.__iter__
+    return (isinstance(dataset, ImageDataset)
+            and type(loader).__iter__ is DataLoader.__iter__
             and type(dataset).__getitem__ is ImageDataset.__getitem__
             and loader.collate_fn is ImageDataset.collate)
+
+
+def _fit(images, device):
+    return device.type != 'cuda' or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def memory_format_of(network):

@@ -15,7 +15,7 @@ from torch.utils.data import WeightedRandomSampler
 from . import files
 from .batches import ImageDataset
 from .console import check_choice, check_whole, progress_bar
-from .devices import broadcast, rank_0_first
+from .devices import rank_0_first
 from .drawn import drawn_faces
 from .images import ENDINGS, decode_folder, evenly, find_images, is_image
 
@@ -60,8 +60,6 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
         data_dir = chosen if word else data_dir
     with rank_0_first():
         found = _find_images(data_dir, image_size, dataset, max_images, seed)
-    if found.source != broadcast(found.source):
-        raise ValueError(f'One process found other images than rank 0: {found.source}')
     print(found.source)
     return found
 

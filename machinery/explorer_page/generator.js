@@ -146,7 +146,7 @@ function slerp(start, end, t) {
 }
 
 // Go from z along several directions at once, each by its amount, and back to the length of z:
-// move() of machinery/directions.py.
+// move() of machinery/latent.py.
 function moveAlong(z, directions, amounts) {
   const moved = Float32Array.from(z);
   directions.forEach((direction, number) => {

@@ -63,7 +63,7 @@ def test_device_loader_leaves_augmentation_to_the_data_set():
 
 
 @needs_gpu
-def test_device_loader_from_pinned_memory(monkeypatch):
+def test_device_loader_of_more_images_than_fit(monkeypatch):
     """Images that do not fit on the GPU give the same batches."""
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, 0))
     test_device_loader_gives_the_batches_of_the_loader('cuda', False)
