@@ -348,7 +348,7 @@ def all_faults():
         yield pytest.param(plant, test, id=name, marks=marks)
 
 
-@pytest.mark.parametrize('plant, test', all_faults())
+@pytest.mark.parametrize('plant, test', list(all_faults()))
 def test_planted_faults_are_caught(request, monkeypatch, folder, capsys, plant, test):
     """With the fault in place, its test fails, or remarks on what is unlike DCGAN."""
     notebook = plant(monkeypatch)
