@@ -8,8 +8,8 @@ from scipy import stats
 from torch import optim
 from torch.nn import functional as F
 
-from . import devices
 from .console import check_range, check_whole, progress_bar
+from .devices import choose_device
 from .metric import FaceEncoder, nearest_faces, to_bytes
 
 # --------------------------------------------------------------------------------------- directions
@@ -86,19 +86,12 @@ def measure_faces(images, encoder=None):
     """
     encoder = encoder or FaceEncoder.trained()
     images = to_bytes(images)
-    features = encoder.embed(images).to(encoder.attributes.weight.device)
-    logits = encoder.attributes(features).cpu()
+    logits = dict(zip(encoder.attribute_names, encoder.logits(images).T, strict=True))
+    measured = {name: sum(sign * logits[attribute] for attribute, sign in signs.items())
+                for name, signs in (SEEN | ALSO_SEEN).items()}
     x = images.float() / 255
-    columns = []
-    for name in NAMES:
-        if name in PIXELS:
-            columns.append(PIXELS[name](x))
-            continue
-        column = torch.zeros(len(images))
-        for attribute, sign in (SEEN | ALSO_SEEN)[name].items():
-            column += sign * logits[:, encoder.attribute_names.index(attribute)]
-        columns.append(column)
-    return torch.stack(columns, 1)
+    measured |= {name: measure(x) for name, measure in PIXELS.items()}
+    return torch.stack([measured[name] for name in NAMES], 1)
 
 
 @torch.no_grad()
@@ -186,10 +179,10 @@ def invert(G, images, n_starts=2, n_steps=800, seed=0, features=FEATURES):
     check_whole(n_starts=n_starts, n_steps=n_steps)
     check_range(1, N_CANDIDATES + 1, f'{N_CANDIDATES} at most', n_starts=n_starts)
     images = to_bytes(images, at_least=1)
-    device = devices.choose_device()
+    device = choose_device()
     G = frozen(G, device)
     with torch.random.fork_rng(devices=[]):          # new layers draw random numbers
-        encoder = FaceEncoder.trained().to(device) if features else None
+        encoder = FaceEncoder.trained(device) if features else None
     random_numbers = torch.Generator().manual_seed(seed)
     candidates = torch.randn(N_CANDIDATES, G.z_size, generator=random_numbers).to(device)
     with torch.no_grad():

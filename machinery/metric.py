@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from . import devices
+from .devices import choose_device, has_bfloat16
 from .pretrained import ASSETS, load_networks
 
 ENCODER = ASSETS / 'encoder'
@@ -42,8 +42,8 @@ class FaceEncoder(nn.Module):
         return self.features(x).mean((2, 3))             # (B, 128)
 
     @classmethod
-    def trained(cls):
-        """Return the trained encoder in eval mode; its attribute_names are CelebA's.
+    def trained(cls, device='cpu'):
+        """Return the trained encoder in eval mode, on a device; its attribute_names are CelebA's.
 
         Raises FileNotFoundError where a file of its is missing, ValueError where one is damaged.
         """
@@ -52,13 +52,13 @@ class FaceEncoder(nn.Module):
         encoder.load_state_dict(networks['encoder'])
         encoder.attribute_names = config['attributes']
         encoder.eval().requires_grad_(False)
-        return encoder.to(memory_format=torch.channels_last)
+        return encoder.to(device, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def embed(self, images):
         """Return features (n, 128), float32 on the CPU, of images: uint8, or float in [-1, 1]."""
         device = self.attributes.weight.device
-        fast = devices.has_bfloat16(device)
+        fast = has_bfloat16(device)
         features = []
         for batch in images.split(250):
             batch = batch.to(device)
@@ -68,6 +68,13 @@ class FaceEncoder(nn.Module):
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 features.append(self(batch).float().cpu())
         return torch.cat(features)
+
+    @torch.no_grad()
+    def logits(self, images):
+        """Return how sure it is of each attribute in images, above 0 for yes: (n, 40), on the CPU.
+        """
+        features = self.embed(images).to(self.attributes.weight.device)
+        return self.attributes(features).cpu()
 
 
 def to_bytes(images, at_least=0):
@@ -101,7 +108,7 @@ def nearest_faces(generated, images):
     A mirrored twin counts too: the nearer of the image as it is and of its mirror image is given.
     Returns (indices (n,), distances (n,)).
     """
-    encoder = FaceEncoder.trained().to(devices.choose_device())
+    encoder = FaceEncoder.trained(choose_device())
     features = encoder.embed(images)
     generated = to_bytes(generated)
     as_it_is = torch.cdist(encoder.embed(generated), features)
@@ -115,9 +122,8 @@ def seen_attributes(images):
 
     Returns (names, bool tensor (n, 40)), as load_attributes does.
     """
-    encoder = FaceEncoder.trained().to(devices.choose_device())
-    features = encoder.embed(to_bytes(images)).to(encoder.attributes.weight.device)
-    return encoder.attribute_names, (encoder.attributes(features) > 0).cpu()
+    encoder = FaceEncoder.trained(choose_device())
+    return encoder.attribute_names, encoder.logits(to_bytes(images)) > 0
 
 
 def attribute_shares(images):
@@ -177,7 +183,7 @@ class FaceDistance:
         self.encoder = None
         self.floor = math.nan
         try:
-            self.encoder = FaceEncoder.trained().to(device)
+            self.encoder = FaceEncoder.trained(device)
         except (OSError, ValueError) as error:
             self.why_not = str(error)
             return
@@ -225,30 +231,27 @@ def quality(generated, real, extractor='face-encoder', weights=None):
     images or fewer than two of them, and what FaceEncoder.trained raises.
     """
     generated, real = to_bytes(generated, 2), to_bytes(real, 2)
-    encoder = FaceEncoder.trained().to(devices.choose_device())
+    encoder = FaceEncoder.trained(choose_device())
     features, real_features = encoder.embed(generated), encoder.embed(real)
+    n_subset = min(1000, len(generated), len(real))
     if extractor == 'face-encoder':
         statistics = [fid_features_to_statistics(each.double())
                       for each in (features, real_features)]
         kernel = kid_features_to_metric(features, real_features, verbose=False,
-                                        kid_subset_size=_subset_size(generated, real))
+                                        kid_subset_size=n_subset)
         figures = {'Fréchet face distance': _frechet(*statistics),
                    'kernel face distance': kernel['kernel_inception_distance_mean']}
     else:
-        figures = _inception_distances(generated, real, extractor, weights)
+        figures = _inception_distances(generated, real, n_subset, extractor, weights)
     precision, coverage = precision_and_coverage(features, real_features)
     return figures | {'symmetric precision': precision, 'coverage': coverage}
 
 
-def _subset_size(generated, real):
-    return min(1000, len(generated), len(real))
-
-
-def _inception_distances(generated, real, extractor, weights):
+def _inception_distances(generated, real, n_subset, extractor, weights):
     try:
         figures = torch_fidelity.calculate_metrics(
             input1=_Pictures(generated), input2=_Pictures(real),
-            fid=True, kid=True, kid_subset_size=_subset_size(generated, real), batch_size=250,
+            fid=True, kid=True, kid_subset_size=n_subset, batch_size=250,
             feature_extractor=extractor, feature_extractor_weights_path=weights,
             cuda=torch.cuda.is_available(), cache=False, verbose=False,
             save_cpu_ram=True)       # no processes of its own: each would run a script again
