@@ -129,15 +129,10 @@ class Replayed:
         """Record a step, check it on this batch, and return the figures of the one step taken."""
         try:
             replay = self.recorder.record(self.step, self.optimizers, real, z, options)
+            figures = self._replay_beside_plain(replay, real, z, options)
         except (RuntimeError, AssertionError) as error:
             reason = (str(error) or repr(error)).splitlines()[0]
-            print(f'No CUDA graph, hence the plain step: {reason}')
-            self.broken = True
-            return self.step(real, z, **options)
-        figures, difference = self._replay_beside_plain(replay, real, z, options)
-        if difference:
-            print(f'The CUDA graph does not compute what the step computes ({difference}): '
-                  f'from here on the plain step is taken.')
+            print(f'No CUDA graph, hence the plain step from here on: {reason}')
             self.broken = True
             return self.step(real, z, **options)
         self.replays[kind] = replay
@@ -145,9 +140,9 @@ class Replayed:
         return figures
 
     def _replay_beside_plain(self, replay, real, z, options):
-        """Take the step plainly, put all back, replay it; return (figures, '' or the difference).
+        """Take the step plainly, put all back, replay it, and return its figures.
 
-        Where they differ, all is put back once more: no step has been taken then.
+        Raises RuntimeError where they differ, when all is put back once more.
         """
         tensors = self._network_tensors() + self._optimizer_tensors()
         before = [value.clone() for value in tensors]
@@ -166,7 +161,8 @@ class Replayed:
         difference = _difference(figures, plain_figures, self._weights(), plain, start)
         if difference:
             put_back()
-        return figures, difference
+            raise RuntimeError(f'it does not compute what the step computes ({difference})')
+        return figures
 
     def _weights(self):
         weights = [weight for each in self.networks for weight in each.parameters()]

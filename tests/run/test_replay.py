@@ -77,7 +77,7 @@ def test_a_good_recording_changes_nothing(notebook, capsys):
     ('penalty lost', 'does not compute what the step computes (weights differ by'),
     ('stale figures', 'does not compute what the step computes (figures differ by'),
     ('twice', 'does not compute what the step computes (weights differ by'),
-    ('not recorded', 'No CUDA graph, hence the plain step: operation not permitted')])
+    ('not recorded', 'No CUDA graph, hence the plain step from here on: operation not permitted')])
 def test_a_bad_recording_is_found_out_and_not_used(notebook, capsys, fault, message):
     """A message says so once, and the training is that of the plain step, to the bit."""
     figures, weights, step = steps_of(notebook, fault, n_steps=10)
