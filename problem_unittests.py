@@ -29,11 +29,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from machinery.batches import ImageDataset
-from machinery.checkpoints import load_checkpoint, load_history
+from machinery.console import fitting, takes
 from machinery.devices import alone, random_state, set_random_state
 from machinery.drawn import drawn_faces
-from machinery.lesson import fitting, load_definitions, takes
-from machinery.samples import load_samples
+from machinery.files import load_samples
+from machinery.lesson import load_definitions
+from machinery.run import load_checkpoint, load_history
 
 NOTEBOOK = Path(__file__).resolve().parent / 'dcgan_faces.ipynb'
 
@@ -163,7 +164,7 @@ def tiny_training(scope, n_images=10, batch_size=4, lr=2e-4, seed=0):
     D.apply(scope['weights_init_normal'])
     G.apply(scope['weights_init_normal'])
     d_optimizer, g_optimizer = scope['make_optimizers'](D, G, lr)
-    faces = ImageDataset(drawn_faces(n_images, 32, seed))
+    faces = ImageDataset(drawn_faces(n_images, 32))
     loader = DataLoader(faces, batch_size, shuffle=True, collate_fn=faces.collate)
     names = dict(celeba_train_loader=loader, d_optimizer=d_optimizer, g_optimizer=g_optimizer,
                  batch_size=batch_size, img_size=32, z_size=6, train_on_gpu=False)

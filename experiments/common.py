@@ -26,7 +26,7 @@ def notebook_definitions(edits=()):
 
 def parameter_names():
     """Return the names of the notebook's parameters."""
-    return list(notebook_definitions().PARAMETERS)
+    return list(helpers.PARAMETERS)
 
 
 def command_parser(doc):

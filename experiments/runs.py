@@ -16,7 +16,7 @@ from experiments import common
 # Of a setting's config, what the notebook's train is told; the networks are built with the rest.
 TRAINING = ('objective', 'penalty', 'penalty_every', 'flip', 'augmentation', 'ema_decay',
             'lr_decay', 'start', 'distance_every')
-N_JUDGED = helpers.Run.N_JUDGED          # faces that the distance of a run itself is asked of
+N_JUDGED = helpers.N_JUDGED          # faces that the distance of a run itself is asked of
 PASSES = 10          # in which a run of so many images shows them; learning rates fall in between
 
 # ------------------------------------------------------------------------------------------ one run

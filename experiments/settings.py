@@ -219,7 +219,7 @@ def batch_norm_everywhere(notebook):
     change_layers(notebook, 'Generator', normalise_last)
 
 
-NORMAL_Z = 'z = torch.randn(len(real), fixed_z.shape[1], device=device)'
+NORMAL_Z = 'z = torch.randn(len(real), noise_size, device=device)'
 public('uniform z', '', 'z uniform in [-1, 1]', uniform_z=True,
        edits=[(NORMAL_Z, NORMAL_Z.replace('randn', 'rand') + ' * 2 - 1')])
 public('Wasserstein', WISHED, objective='wasserstein', penalty=10, d_batch_norm=False)

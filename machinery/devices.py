@@ -106,6 +106,11 @@ def device_name():
     return f'CPU ({platform.machine()}), {n_threads} {threads}'
 
 
+def versions():
+    """Return one line of provenance: Python, torch, device."""
+    return f'Python {platform.python_version()}, torch {torch.__version__}, {device_name()}'
+
+
 def has_bfloat16(device):
     """Say whether the device multiplies bfloat16 faster than float32."""
     if device.type == 'cuda':
@@ -150,16 +155,14 @@ def broadcast(value):
     return values[0]
 
 
-def distributed(D, G, device, sync_batch_norm=False):
+def distributed(D, G, device):
     """Wrap both networks so that each backward pass averages its gradients over the processes.
 
-    sync_batch_norm  G normalises over the whole batch and not over each process's share (GPUs only)
+    On GPUs G normalises over the whole batch, on CPUs over each process's share.
     """
-    if sync_batch_norm and device.type == 'cuda':
+    if device.type == 'cuda':
         # Not D: synchronised normalisation cannot be differentiated twice, as the penalty asks.
         G = torch.nn.SyncBatchNorm.convert_sync_batchnorm(G)
-    elif sync_batch_norm:
-        print('sync_batch_norm is for GPUs: here each process normalises over its own share')
     with warnings.catch_warnings():
         # New versions of torch have another word for broadcast_buffers.
         warnings.simplefilter('ignore', FutureWarning)

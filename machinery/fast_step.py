@@ -9,7 +9,7 @@ from . import devices
 from .devices import random_state, set_random_state
 
 
-def capture(step, D, G, d_optimizer, g_optimizer, sync_batch_norm=False):
+def capture(step, D, G, d_optimizer, g_optimizer):
     """Make a training step fast; return it as a function of (real, z, **options).
 
     step       called as step(D, G, d_optimizer, g_optimizer, real, z, **options), where D and G may
@@ -19,7 +19,7 @@ def capture(step, D, G, d_optimizer, g_optimizer, sync_batch_norm=False):
     A CPU      computes in bfloat16 where it has instructions for it (avx512_bf16, amx_bf16), else
                in float32.
     torchrun   each process computes its share of the batch, the gradients are averaged, and the
-               figures returned are the mean over all; there is no CUDA graph. sync_batch_norm: see
+               figures returned are the mean over all; there is no CUDA graph. See
                devices.distributed
 
     Weights, gradients and optimizers stay in float32. DCGAN_FAST=0 leaves the step as it is, but
@@ -31,7 +31,7 @@ def capture(step, D, G, d_optimizer, g_optimizer, sync_batch_norm=False):
     if fast and devices.has_bfloat16(device):
         D, G = _BFloat16(D), _BFloat16(G)
     if n_processes > 1:
-        D, G = devices.distributed(D, G, device, sync_batch_norm)
+        D, G = devices.distributed(D, G, device)
     run = functools.partial(step, D, G, d_optimizer, g_optimizer)
     if n_processes > 1:
         return functools.partial(_step_on_share, run, rank, n_processes)

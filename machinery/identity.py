@@ -1,175 +1,183 @@
-"""Is it the same run? Its parameters, its images, its code, and the parts that it consists of."""
-import ast
-import copy
-import functools
+"""Is it the same run? A run is told by plain values: parameters, images, code and parts.
+
+What was wished is in its config; what was really made is asked of the objects, once, when the
+training begins.
+"""
+import dis
 import hashlib
 import inspect
-import linecache
-import math
+import platform
+import sys
 import types
 
-import torch
+import numpy as np
 
-# when resuming
+# when a run goes on
 MAY_CHANGE = {'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every', 'live_view',
-              'run_folder'}
-NAMES_OF_IMAGES = {'data', 'data_dir', 'dataset', 'max_images'}  # the checksum 'images' is better
+              'run_folder', 'sync_batch_norm'}
+BETTER_TOLD = {'images': {'data', 'data_dir', 'dataset', 'max_images'},      # by their checksums
+               'pair': {'start', 'pair_learnt'}}
 
 # --------------------------------------------------------------------------------------- comparing
 
 
-def differences(config, earlier):
+def differences(config, earlier, rescued=False):
     """Return what today's configuration differs in from that of a checkpoint: a list of words.
 
     What the checkpoint does not know is not compared: it is of an earlier version.
+    rescued  whether the learning rates of the earlier one have been lowered on the way
     """
-    passed_over = MAY_CHANGE | {'code'}
-    if 'images' in config and 'images' in earlier:
-        passed_over |= NAMES_OF_IMAGES
-    if 'pair' in config and 'pair' in earlier:
-        passed_over |= {'start', 'pair_learnt'}          # the checksum is better
-    changed = []
-    for name in sorted(set(earlier) - passed_over):
-        if name not in config or config[name] != earlier[name]:
-            changed.append(name)
+    passed_over = MAY_CHANGE | {'code', 'parts'}
+    for name, others in BETTER_TOLD.items():
+        if name in config and name in earlier:
+            passed_over |= others
+    changed = [name for name in sorted(set(earlier) - passed_over)
+               if name not in config or config[name] != earlier[name]]
     code = other_code(earlier.get('code', {}), config.get('code', {}))
-    return changed + [f'the code of {name}' for name in code]
-
-
-def other_code(earlier, code):
-    """Return the names that two results of code_of both know, and know otherwise: a list."""
-    return [name for name in sorted(set(earlier) & set(code)) if earlier[name] != code[name]]
-
-
-def unlike(parts, state):
-    """Return which parts the state of a checkpoint was not made by: a list of words.
-
-    parts  dict of networks and optimizers
-    state  dict that has a state_dict() for each of them, their classes, and whether the run was
-           rescued: then its learning rates have been lowered on the way
-    """
-    changed = []
-    for name, part in parts.items():
-        if name not in state or not _may_load(part, state[name]):
-            changed.append(f'the state of {name}')
-        elif state.get('classes', {}).get(name) not in (None, type(part).__name__):
-            changed.append(f'the class of {name}')
-        elif not state['rescued'] and _start_otherwise(part, state[name]):
-            changed.append(f'the learning rates of {name}')
+    changed += [f'the code of {name}' for name in code]
+    parts, before = config.get('parts', {}), earlier.get('parts', {})
+    for name in sorted(parts) if before else ():
+        if rescued and 'optimizer' in name:
+            continue
+        changed += [f'{what} of {name}' for what, value in parts[name].items()
+                    if value != before.get(name, {}).get(what)]
     return changed
 
 
-def are_trained(parts):
-    """Say whether an optimizer has taken a step: then its network is no longer a new one."""
-    return any(part.state for part in parts.values() if hasattr(part, 'param_groups'))
+def other_code(earlier, code):
+    """Return the names that two results of code_of both know, and know otherwise: a list.
 
-
-def keep_start_rates(parts):
-    """Let each group of an optimizer keep the learning rate it starts from, as schedules do."""
-    for part in parts.values():
-        for group in getattr(part, 'param_groups', ()):
-            group.setdefault('initial_lr', group['lr'])
-
-
-def classes(parts):
-    """Return the name of the class of each network and optimizer among parts."""
-    return {name: type(part).__name__ for name, part in parts.items()}
-
-
-def _may_load(part, state):
-    """Say whether a state_dict() from a file can be put into a network or an optimizer.
-
-    Without this, a network raises an error of many lines, and a fused optimizer ends the process.
+    Another version of Python compiles otherwise: then no code is compared.
     """
-    if not hasattr(part, 'param_groups'):
-        wanted = shapes(part.state_dict())
-        return isinstance(state, dict) and shapes(state) == wanted
-    wanted = _after_a_step(part).state_dict()
-    try:
-        return (_settings(state) == _settings(wanted)
-                and _may_be_averages(state['state'], wanted['state']))
-    except Exception:                    # a hostile or damaged state can raise anything
-        return False
+    if earlier.get('python') != code.get('python'):
+        return []
+    return [name for name in sorted(set(earlier) & set(code)) if earlier[name] != code[name]]
+
+
+# ----------------------------------------------------------------------------- what was really made
+
+
+def as_made(config, parts, loader, z_size):
+    """Return a configuration with what is known of networks, optimizers and loader in it.
+
+    Where a cell was not run again after a parameter was changed, the truth is in what that cell
+    made: this is kept, and said in a line.
+    """
+    config = {name: value.item() if isinstance(value, np.generic) else value
+              for name, value in config.items()}
+    G = parts['G']
+    for name, (found, what, cell) in made_with(parts, loader).items():
+        asked = config.get(name)
+        if asked is None or not found or asked in found:
+            continue
+        print(f'{name}: found {asked!r}, but {what} made with {" and ".join(map(repr, found))}, '
+              f'and that counts. For {asked!r}, run the notebook from the cell with {cell} on.')
+        config[name] = found[0] if len(found) == 1 else found
+    config['generator'] = getattr(G, 'arguments', None) or dict(z_size=z_size)
+    images = images_of(loader)
+    if images is not None:
+        known = dict(data=images.source, images=images.checksum,
+                     n_held_out=len(images.held_out))
+        config = known | config
+    code = code_of(type(parts['D']), type(G)) | config.get('code', {})
+    return config | getattr(G, 'pair', {}) | dict(code=code, parts=describe(parts))
+
+
+def made_with(parts, loader):
+    """Return {name of a parameter: (values, what was made with them, name of what makes it)}.
+
+    Several values are several learning rates: those of two time scales, or one that was made with
+    and another that a rescue has lowered. None: it is not known.
+    """
+    G = parts['G']
+    batch_size = getattr(getattr(loader, 'loader', loader), 'batch_size', None)
+    made = dict(batch_size=([batch_size] if batch_size else [], 'the loader was', 'get_dataloader'))
+    arguments = getattr(G, 'arguments', {})
+    for name, argument in (('z_size', 'z_size'), ('g_conv_dim', 'conv_dim'),
+                           ('img_size', 'img_size')):
+        values = [arguments[argument]] if argument in arguments else []
+        made[name] = values, 'G was', 'build_network'
+    if arguments:                            # a G of this notebook, which knows its pair
+        made['start'] = [getattr(G, 'start', '')], 'G was', 'build_network'
+    optimizers = [part for part in parts.values() if hasattr(part, 'param_groups')]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [optimizer.defaults['lr'] for optimizer in optimizers if 'lr' in optimizer.defaults]
+    rates += [group.get('initial_lr', group['lr']) for group in groups]
+    betas = [group['betas'] for group in groups if 'betas' in group]
+    for name, values in (('lr', rates), ('beta1', [first for first, _ in betas]),
+                         ('beta2', [second for _, second in betas])):
+        values = sorted({float(value) for value in values})
+        made[name] = values, 'the optimizers were', 'make_optimizers'
+    return made
+
+
+def images_of(loader):
+    """Return the data set of a loader if it is one of ours, which has a checksum; else None."""
+    dataset = getattr(getattr(loader, 'loader', loader), 'dataset', None)
+    return dataset if hasattr(dataset, 'checksum') else None
+
+
+def describe(parts):
+    """Return what tells networks and optimizers from others, in words: {name: {what: value}}."""
+    return {name: settings(part) if hasattr(part, 'param_groups') else {
+        'the class': type(part).__name__, 'the state': shapes(part.state_dict())}
+        for name, part in parts.items()}
 
 
 def shapes(named):
-    """Return the shape and type of each tensor in a dict; None for anything else."""
-    return {name: (value.shape, value.dtype) if torch.is_tensor(value) else None
-            for name, value in named.items()}
+    """Return the shape and type of each tensor in a dict, in words."""
+    return {name: f'{tuple(value.shape)} {value.dtype}' for name, value in named.items()}
 
 
-def _start_otherwise(part, state):
-    """Say whether learning rates start from others than in a checkpoint, where that knows them."""
-    groups = zip(getattr(part, 'param_groups', ()), state.get('param_groups', ()), strict=True)
-    return any(float(now['initial_lr']) != float(then.get('initial_lr', now['initial_lr']))
-               for now, then in groups)
-
-
-def _after_a_step(optimizer):
-    """Return a copy of an optimizer that has taken a step: it has all the state that it can have.
-
-    The copy has parameters of its own; what belongs to the original stays as it is.
-    """
-    trial = copy.deepcopy(optimizer)
-    for group in trial.param_groups:
-        for parameter in group['params']:
-            if parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter)
-    trial.step()
-    return trial
-
-
-def _settings(state):
-    """Return the settings of each group of an optimizer's state_dict().
-
-    Of learning rates, which schedules change, only whether they are any; no switches, which differ
-    among versions of torch.
-    """
+def settings(optimizer):
+    """Return class, settings and first learning rates of an optimizer; no switches, which differ
+    among versions of torch."""
     groups = []
-    for group in state['param_groups']:
-        rates = [float(group['lr']), float(group.get('initial_lr', 0))]
-        settings = {'rates': all(0 <= rate < math.inf for rate in rates)}
-        for name, value in group.items():
-            if name not in ('lr', 'initial_lr') and not isinstance(value, bool | None):
-                settings[name] = value
-        groups.append(settings)
-    return groups
+    for group in optimizer.param_groups:
+        group.setdefault('initial_lr', group['lr'])          # as schedules do
+        groups.append({name: value for name, value in group.items()
+                       if name not in ('params', 'lr', 'initial_lr')
+                       and not isinstance(value, bool | None)})
+    rates = [float(group['initial_lr']) for group in optimizer.param_groups]
+    return {'the class': type(optimizer).__name__, 'the settings': groups,
+            'the learning rates': rates}
 
 
-def _may_be_averages(state, wanted):
-    """Compare what an optimizer keeps of each parameter, by number, with what it would keep.
-
-    A parameter that never had a gradient has nothing; that all have nothing is another matter.
-    """
-    fits = all(number in wanted and shapes(kept) == shapes(wanted[number])
-               for number, kept in state.items())
-    return fits and bool(state) == bool(wanted)
+def check_optimizers(parts):
+    """Raise ValueError unless each network's optimizer holds all of its parameters."""
+    for network, optimizer in (('D', 'd_optimizer'), ('G', 'g_optimizer')):
+        if optimizer not in parts:               # a loop from elsewhere may leave none
+            continue
+        held = {id(parameter) for group in parts[optimizer].param_groups
+                for parameter in group['params']}
+        wanted = [parameter for parameter in parts[network].parameters() if parameter.requires_grad]
+        if any(id(parameter) not in held for parameter in wanted):
+            raise ValueError(f'{optimizer} does not hold the parameters of {network}: training '
+                             f'would not change them. Run the cell with make_optimizers again.')
 
 
 # -------------------------------------------------------------------------------- the code of a run
 
 FUNCTIONS = types.FunctionType, types.MethodType
-DEFINITIONS = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
-PLAIN = str, int, float, bool, type(None)
-CONTAINERS = dict, list, tuple
+NAMED = *FUNCTIONS, type
+VALUES = str, int, float, bool, bytes, type(None), dict, list, tuple
 
 
 def code_of(*things):
     """Return {name: hash} of functions and classes, and of all that they use of their module.
 
-    That is functions, classes, and CONSTANTS, such as a dict of functions. Comments, docstrings and
-    layout do not count. What has no source, or comes with an installed package, is left out.
+    That is functions, classes and CONSTANTS. What Python has compiled counts, so comments,
+    docstrings and layout do not. What comes with an installed package is left out.
     """
-    hashes = {}
+    hashes = {'python': '.'.join(platform.python_version_tuple()[:2])}
     waiting = [_named(thing) for thing in things]
     while waiting:
         name, thing = waiting.pop()
-        if name in hashes:
+        if name in hashes or _is_installed(thing):
             continue
-        text, used = _text_and_used(thing)
-        if text:
-            hashes[name] = hashlib.sha256(text.encode()).hexdigest()[:8]
-            waiting += used
+        words, used = _class(thing) if isinstance(thing, type) else _spell(thing, deep=True)
+        hashes[name] = hashlib.sha256(repr(words).encode()).hexdigest()[:8]
+        waiting += used
     return hashes
 
 
@@ -177,99 +185,63 @@ def _named(thing):
     return getattr(thing, '__qualname__', type(thing).__name__), thing
 
 
-def _text_and_used(thing):
-    """Return what a thing does, as a text, and a list of (name, thing) that it uses for that."""
-    if isinstance(thing, type):
-        return _class_and_used(thing)
-    if isinstance(thing, FUNCTIONS):
-        return _function_and_used(inspect.unwrap(thing))
-    if isinstance(thing, PLAIN + CONTAINERS):
-        return _spelled(thing), [_named(function) for function in _functions_in(thing)]
-    return '', []
+def _is_installed(thing):
+    module = sys.modules.get(getattr(thing, '__module__', None) or '')
+    file = getattr(module, '__file__', None) or ''
+    return '-packages' in file or isinstance(thing, types.BuiltinFunctionType)
 
 
-def _function_and_used(function):
-    code = function.__code__
-    tree = _parsed(''.join(linecache.getlines(code.co_filename)))
-    if '-packages' in code.co_filename or tree is None:
-        return '', []
-    definitions = [node for node in ast.walk(tree) if _is_of(node, code)]
-    text = '\n'.join(ast.unparse(node) for node in definitions)
-    names = {node.id for definition in definitions for node in ast.walk(definition)
-             if isinstance(node, ast.Name)}
-    return text, _globals_among(names, function)
+def _spell(thing, deep=False):
+    """Return (thing written out as plain values, [(name, what it uses)]).
+
+    deep  a function is written out too, instead of by its name
+    """
+    if isinstance(thing, types.CodeType):
+        return _spell([(step.opname, step.argval) for step in dis.get_instructions(thing)
+                       if step.opname != 'NOP'])
+    if isinstance(thing, FUNCTIONS) and (deep or thing.__name__ == '<lambda>'):
+        return _function(thing)
+    if isinstance(thing, NAMED):
+        return _named(thing)[0], [_named(thing)]
+    if isinstance(thing, frozenset):
+        return sorted(map(repr, thing)), []
+    if isinstance(thing, dict):
+        thing = list(thing.items())
+    if isinstance(thing, list | tuple):
+        spelled = [_spell(each) for each in thing]
+        return [words for words, _ in spelled], [each for _, used in spelled for each in used]
+    return thing if isinstance(thing, VALUES) else type(thing).__name__, []
 
 
-@functools.lru_cache(200)                # cells; a script is one text, asked for again and again
-def _parsed(source):
-    """Return the syntax tree of a file or cell without docstrings; None where it is no Python."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, DEFINITIONS) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return tree
-
-
-def _is_of(node, code):
-    """Say whether a node of a syntax tree is the definition that a function's code comes from."""
-    if isinstance(node, ast.Lambda):
-        return code.co_name == '<lambda>' and code.co_firstlineno == node.lineno
-    if not isinstance(node, DEFINITIONS) or node.name != code.co_name:
-        return False
-    first_line = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
-    return code.co_firstlineno == first_line
-
-
-def _globals_among(names, function):
-    """Return (name, value) of the functions, classes and CONSTANTS of a function's own module."""
-    found = []
+def _function(function):
+    wrapper, function = function, inspect.unwrap(function)       # a decorator has a name
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    code, names = function.__code__, _global_names(function.__code__)
+    words, used = _spell([wrapper.__code__.co_name, code, function.__defaults__,
+                          function.__kwdefaults__, cells])
     for name in sorted(names):
         value = function.__globals__.get(name)
-        if isinstance(value, FUNCTIONS + (type,)):
-            if value.__module__ == function.__module__:
-                found.append(_named(value))
-        elif name.isupper() and isinstance(value, PLAIN + CONTAINERS):
-            found.append((name, value))
-    return found
+        if isinstance(value, NAMED) and value.__module__ == function.__module__:
+            used.append(_named(value))
+        elif name.isupper() and isinstance(value, VALUES):
+            used.append((name, value))
+    return words, used
 
 
-def _class_and_used(kind):
-    """Take the methods one by one: a notebook has no source of a class as a whole."""
-    texts = [base.__qualname__ for base in kind.__bases__]
-    used = []
-    for name, member in vars(kind).items():
-        function = getattr(member, '__func__', getattr(member, 'fget', member))
-        if isinstance(function, FUNCTIONS):
-            text, used_there = _function_and_used(inspect.unwrap(function))
-            if not text:
-                return '', []            # of an installed package
-            texts.append(text)
-            used += used_there
-        elif isinstance(member, PLAIN + CONTAINERS) and not name.startswith('__'):
-            texts.append(f'{name} = {_spelled(member)}')
-            used += [_named(each) for each in _functions_in(member)]
+def _global_names(code):
+    found = {step.argval for step in dis.get_instructions(code) if step.opname == 'LOAD_GLOBAL'}
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return found.union(*map(_global_names, inner))
+
+
+def _class(kind):
+    words, used = _spell([base.__qualname__ for base in kind.__bases__])
     used += [_named(base) for base in kind.__bases__ if base.__module__ == kind.__module__]
-    return '\n'.join(texts), used
-
-
-def _spelled(value):
-    """Write out a constant, with functions by their names."""
-    if isinstance(value, dict):
-        return str({key: _spelled(item) for key, item in value.items()})
-    if isinstance(value, list | tuple):
-        return str([_spelled(item) for item in value])
-    if isinstance(value, FUNCTIONS) and value.__name__ == '<lambda>':
-        return _function_and_used(value)[0]
-    return repr(value) if isinstance(value, PLAIN) else _named(value)[0]
-
-
-def _functions_in(value):
-    """Yield the functions in a constant."""
-    if isinstance(value, FUNCTIONS):
-        yield value
-    elif isinstance(value, CONTAINERS):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _functions_in(item)
+    for name, member in vars(kind).items():
+        member = getattr(member, '__func__', getattr(member, 'fget', member))
+        is_own = not name.startswith('__') or name == '__init__'
+        if is_own and isinstance(member, FUNCTIONS + VALUES):
+            spelled, more = _spell(member, deep=True)
+            words.append((name, spelled))
+            used += more
+    return words, used

@@ -1,11 +1,27 @@
-"""The notebook's definitions as a module, and functions from elsewhere called as they like it."""
+"""The notebook from outside: its definitions as a module, loops from elsewhere, single faces."""
 import ast
 import collections
+import contextlib
 import inspect
 import json
 import linecache
+import math
+import os
+import shutil
 import types
 from pathlib import Path
+
+import numpy as np
+import torch
+
+from .console import check_choice, takes
+from .files import SAMPLES
+from .identity import code_of, images_of
+from .parameters import PLAIN
+from .pretrained import load_pair, rebuild
+from .run import Epoch, Run
+
+NOTEBOOK = Path(__file__).parent.parent / 'dcgan_faces.ipynb'
 
 
 def load_definitions(notebook='dcgan_faces.ipynb', edits=()):
@@ -49,24 +65,106 @@ def _is_definition(node):
     return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
 
 
-# ------------------------------------------------------------------------- functions from elsewhere
-
-def takes(function, name):
-    """Say whether a function, or a class when it is built, takes an argument of this name."""
-    parameters = inspect.signature(function).parameters
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    return takes_any or name in parameters
+# ------------------------------------------------------------------------------ a training loop
 
 
-def fitting(function, named):
-    """Return those of the named arguments that a function takes: a dict."""
-    return {name: value for name, value in named.items() if takes(function, name)}
+def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
+    """Call train and return its losses, a list of pairs.
+
+    A train(D, G, n_epochs, print_every) from elsewhere, which takes no more than that, keeps no
+    checkpoints: its networks, its losses and its pickle are kept as a run, so that all that looks
+    at a run finds them. An earlier run is moved aside first.
+    Raises ValueError for wrong names in config, and where loader or distance was made of other
+    images than those of the notebook now.
+    """
+    scope = inspect.unwrap(train).__globals__
+    if 'OBJECTIVES' in scope and 'objective' in config:
+        check_choice(scope['OBJECTIVES'], objective=config['objective'])
+    for name in config.get('augmentation', ()):
+        check_choice(scope['AUGMENTATIONS'], augmentation=name)
+    check_images(loader or scope.get('celeba_train_loader'), scope.get('celeba_train_loader'),
+                 distance)
+    others = [scope[name] for name in ('get_dataloader', 'build_network') if name in scope]
+    config = config | dict(code=code_of(train, *others, type(D), type(G)))
+    if takes(train, 'config'):
+        return train(D, G, n_epochs, print_every, loader, distance, config)
+    return _adopt(train, D, G, n_epochs, print_every, loader, config)
 
 
-def call(function, *arguments, **named):
-    """Call a function; named arguments that it does not take are left out, and that is said."""
-    taken = fitting(function, named)
-    left_out = [name for name in named if name not in taken]
-    if left_out:
-        print(f'{function.__name__} takes no {", ".join(left_out)}: left out.')
-    return function(*arguments, **taken)
+def check_images(loader, newest, distance):
+    """Raise ValueError unless a loader, the newest one and a distance are of the same images."""
+    images, new = images_of(loader), images_of(newest)
+    if images is None:
+        return
+    if new is not None and new.checksum != images.checksum:
+        raise ValueError('loader: it holds other images than celeba_train_loader does. Run the '
+                         'notebook from the cell with get_dataloader on.')
+    judged_by = getattr(distance, 'images', images.images)
+    if judged_by is not images.images and not torch.equal(judged_by, images.images):
+        raise ValueError('distance: it was made with other images than those of the training. Run '
+                         'the notebook from the cell with get_dataloader on.')
+
+
+def _adopt(train, D, G, n_epochs, print_every, loader, config):
+    """Call a train from elsewhere, and keep what it leaves as a run."""
+    config = PLAIN | config | dict(resume=False)
+    parts, fixed_z = dict(D=D, G=G, G_average=G), torch.zeros(0, config['z_size'])
+    with Run(parts, loader, fixed_z, config, draw=None) as run, _apart(Path(SAMPLES)):
+        losses = train(D, G, n_epochs, print_every)
+        if Path(SAMPLES).exists():
+            shutil.move(SAMPLES, run.samples)
+        run.adopt(_epochs_of(losses, n_epochs))
+    print(f'This train keeps no checkpoints: its networks and losses are in {run.folder}/ now. '
+          f'What follows draws faces with G as it is, from normal noise.')
+    return losses
+
+
+@contextlib.contextmanager
+def _apart(path):
+    """Within this block a file that is another run's has another name."""
+    apart = path.with_name(f'{path.name}.earlier')
+    if path.exists():
+        os.replace(path, apart)
+    try:
+        yield
+    finally:
+        if apart.exists():
+            os.replace(apart, path)
+
+
+def _epochs_of(losses, n_epochs):
+    """Spread the printed losses over the epochs; D(x) and D(G(z)) are not known.
+
+    The grids are in the loop's own pickle.
+    """
+    figures = torch.full((len(losses), 4), math.nan)
+    figures[:, :2] = torch.tensor(losses, dtype=torch.float32).view(-1, 2)
+    return [Epoch(torch.tensor(part)) for part in np.array_split(figures.numpy(), n_epochs)]
+
+
+# -------------------------------------------------------------------------- faces without training
+
+
+def face(numbers, folder=None):
+    """Draw faces from their noise: images (n, 3, s, s) in [-1, 1].
+
+    numbers  z_size numbers, as the page assets/explorer.html copies them, or n lists of them
+    folder   the checkpoints of a run: 'checkpoints_gan', behind the run_folder if it has one.
+             None: the generator that comes with the project
+    Raises ValueError for anything else, FileNotFoundError where there is no run.
+    """
+    notebook = load_definitions(NOTEBOOK)
+    if folder:
+        G = notebook.load_generator(Path(folder).expanduser())
+    else:
+        pair = load_pair()
+        G = rebuild(notebook.Generator, pair, pair['G_average'])
+    try:
+        z = torch.as_tensor(numbers, dtype=torch.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f'numbers: {error}, expected {G.z_size} for each face') from error
+    if z.ndim not in (1, 2) or z.shape[-1] != G.z_size:
+        raise ValueError(f'numbers: found {tuple(z.shape)}, expected {G.z_size} for each face')
+    if not z.isfinite().all():
+        raise ValueError('numbers: found some that are not finite')
+    return notebook.generate(G, z.reshape(-1, G.z_size))

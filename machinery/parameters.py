@@ -1,85 +1,188 @@
-"""What the parameters say, held against what was made with them: what counts is kept."""
+"""Every parameter of a run, once: its value in the preset quick, and what it may be.
+
+The notebook's parameters cell shows the values of quick and says why they are so. Another preset
+changes what nobody changed there by hand; DCGAN_PRESET has the last word.
+"""
+import ast
+import math
+import os
+import sys
+from collections import namedtuple
+
 import torch
 
-from .batches import ImageDataset
-from .identity import MAY_CHANGE
+from .console import check_choice
+from .devices import device_name
+from .sources import count_images
 
-# What cells from elsewhere set on their way, where they make something of it
-SET_ANYWHERE = {'data_dir', 'batch_size', 'img_size', 'd_conv_dim', 'g_conv_dim', 'z_size',
-                'lr', 'beta1', 'beta2'}
+Kind = namedtuple('Kind', 'fits words')      # a function that tells what a value may be, in words
 
 
-def as_they_count(config, scope, G, loader, distance=None):
-    """Return the configuration as it counts for a training that begins now.
+def is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
 
-    Where a cell was not run again after a parameter was changed, the truth is in what that cell
-    made: this is kept, and said in a line.
 
-    scope     the notebook's globals
-    loader    of the training; None: the notebook's celeba_train_loader
-    distance  a FaceDistance that judges the faces, or any other function
-    Raises ValueError for a changed parameter of which nothing was made, while config has the old
-    value, and where loader or distance was made of other images than those of the notebook now.
+def is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def are_names(value):
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+
+
+def among(*choices):
+    words = 'one of ' + ', '.join(map(repr, choices))
+    return Kind(lambda value: any(value is each or value == each for each in choices), words)
+
+
+def number(low, below, words):
+    return Kind(lambda value: is_number(value) and low <= value < below, words)
+
+
+COUNT = Kind(lambda value: is_whole(value) and value >= 1, 'a whole number, 1 or more')
+COUNT_OR_0 = Kind(lambda value: is_whole(value) and value >= 0, 'a whole number, 1 or more, or 0')
+COUNT_OR_NONE = Kind(lambda value: value is None or COUNT.fits(value),
+                     'a whole number, 1 or more, or None')
+WHOLE = Kind(is_whole, 'a whole number')
+SWITCH = Kind(lambda value: isinstance(value, bool), 'one of True, False')
+TEXT = Kind(lambda value: isinstance(value, str), 'a text')
+NAMES = Kind(are_names, "a name, or several like ('one','another')")
+SHARE = number(0, 1, 'a number from 0 to just below 1')
+HALF = number(0, math.nextafter(0.5, 1), 'a share from 0 to 0.5')
+RATE = number(sys.float_info.min, math.inf, 'a number above 0')
+WEIGHT = number(0, math.inf, 'a number, 0 or more')
+
+PARAMETERS = {               # name: (value in quick, what it may be)
+    'dataset': ('faces', among('faces', 'svhn', 'drawn')),
+    'data_dir': ('processed_celeba_small/', TEXT),
+    'max_images': (18_000, COUNT_OR_NONE),
+    'hold_out': (0.1, HALF),
+    'img_size': (32, among(32, 64, 128)),
+    'batch_size': (16, COUNT),
+    'flip': (True, SWITCH),
+    'augmentation': ((), NAMES),
+    'epoch_size': (0, COUNT_OR_0),
+    'balance': ((), NAMES),
+    'd_conv_dim': (32, COUNT),
+    'g_conv_dim': (32, COUNT),
+    'z_size': (100, COUNT),
+    'd_batch_norm': (True, SWITCH),
+    'start': ('', TEXT),
+    'objective': ('bce', TEXT),
+    'penalty': (0.01, WEIGHT),
+    'penalty_every': (16, COUNT),
+    'lr': (8e-4, RATE),
+    'beta1': (0.0, SHARE),
+    'beta2': (0.999, SHARE),
+    'lr_decay': (True, SWITCH),
+    'ema_decay': (0.999, SHARE),
+    'run_folder': ('.', TEXT),
+    'n_epochs': (8, COUNT),
+    'print_every': (200, COUNT),
+    'distance_every': (2, COUNT),
+    'live_view': (True, SWITCH),
+    'resume': (True, SWITCH),
+    'rescue': (0.5, SHARE),
+    'seed': (42, WHOLE),
+}
+QUICK = {name: value for name, (value, _) in PARAMETERS.items()}
+PAPERS = dict(batch_size=128, lr=2e-4, beta1=0.5, penalty=0, flip=False, ema_decay=0,
+              lr_decay=False)                # the recipe of the DCGAN paper
+PRESETS = {                                  # name: what is otherwise than in quick
+    'quick': dict(),                         # minutes on a CPU
+    'classic': PAPERS,
+    'full': dict(img_size=64, d_conv_dim=64, g_conv_dim=64, n_epochs=50, max_images=None,
+                 distance_every=5),          # wants a GPU
+    'few': dict(img_size=64, n_epochs=10, max_images=None, epoch_size=1_200, lr=2e-4,
+                ema_decay=0.995, start='assets/dcgan-64',
+                augmentation=('colour', 'translation', 'cutout')),   # from a trained pair
+    'smoke': dict(d_conv_dim=8, g_conv_dim=8, n_epochs=2, max_images=64,
+                  distance_every=1),         # seconds: for tests
+}
+# What train does without a config, as in train(D, G, n_epochs): the paper's recipe, and no more
+PLAIN = {name: (QUICK | PAPERS)[name] for name in (
+    'objective', 'penalty', 'penalty_every', 'flip', 'augmentation', 'start', 'ema_decay',
+    'lr_decay', 'run_folder')}
+PLAIN |= dict(distance_every=1, live_view=False, resume=False, rescue=0)
+FEW_IMAGES = 2_000           # in a folder: with so many or fewer, the preset is 'few'
+
+
+def configure(scope):
+    """Check the parameters in a notebook's globals(), and return them: a dict.
+
+    The preset that DCGAN_PRESET names, or what suits machine and images, changes those that have
+    the value of quick: nobody changed them by hand. DCGAN_PRESET may also change single ones:
+    DCGAN_PRESET='classic n_epochs=25 batch_size=64 lr=0.0002'. All is changed in scope as well.
+    Raises ValueError for an unknown preset or name, and for an unsuitable value.
     """
-    now = {name: scope[name] for name in scope.get('PARAMETERS', ()) if name in config}
-    for name, value in now.items():
-        if value != config[name] and name not in MAY_CHANGE | SET_ANYWHERE:
-            raise ValueError(f'{name}: found {value!r}, but config was made with {config[name]!r}. '
-                             f'Run the notebook from the cell with helpers.configure on.')
-    config = config | now
-    start, loaded = config.get('start', ''), getattr(G, 'start', '')
-    if start != loaded:
-        raise ValueError(f'start: found {start!r}, but G has the weights of {loaded or "no pair"}. '
-                         f'Run the notebook from the cell with build_network on.')
-    loader = scope.get('celeba_train_loader') if loader is None else loader
-    loader = getattr(loader, 'loader', loader)               # that in a DeviceLoader
-    dataset = getattr(loader, 'dataset', None)
-    if isinstance(dataset, ImageDataset):
-        config |= dict(data=dataset.source, images=dataset.checksum)
-        _check_images(dataset, scope.get('celeba_train_loader'), distance)
-    optimizers = [scope[name] for name in ('d_optimizer', 'g_optimizer') if name in scope]
-    made = _made_with(loader, G, optimizers)
-    for name, (found, what, cell) in made.items():
-        asked = config.get(name)
-        if asked is None or not found or asked in found:
-            continue
-        print(f'{name}: found {asked}, but {what} made with {" and ".join(map(str, found))}, and '
-              f'that counts. For {asked}, run the notebook from the cell with {cell} on.')
-        config[name] = found[0] if len(found) == 1 else found
+    name, wishes = wish()
+    why = ''
+    if not name:
+        name, why = what_suits()
+    check_choice(PRESETS, DCGAN_PRESET=name)
+    by_hand = config_of(scope)
+    untouched = [key for key, value in by_hand.items() if value == QUICK[key]]
+    preset = {key: value for key, value in PRESETS[name].items() if key in untouched}
+    config = by_hand | preset | {key: value for key, value in wishes.items() if key in by_hand}
+    changes = {key: value for key, value in config.items() if value != by_hand[key]}
+    if os.environ.get('RANK', '0') == '0':       # torchrun's processes have not met yet
+        print(f'Preset {name!r} on {device_name()}{why}')
+        if changes:
+            print('  It sets', ', '.join(f'{key} = {value!r}' for key, value in changes.items()))
+    scope.update(config)
     return config
 
 
-def _check_images(dataset, newest, distance):
-    """Raise ValueError unless a data set, the newest loader and a distance are of one crowd."""
-    newest = getattr(newest, 'dataset', None)
-    if isinstance(newest, ImageDataset) and newest.checksum != dataset.checksum:
-        raise ValueError('loader: it holds other images than celeba_train_loader does. Run the '
-                         'notebook from the cell with get_dataloader on.')
-    judged_by = getattr(distance, 'images', dataset.images)
-    if judged_by is not dataset.images and not torch.equal(judged_by, dataset.images):
-        raise ValueError('distance: it was made with other images than those of the training. Run '
-                         'the notebook from the cell with get_dataloader on.')
-
-
-def _made_with(loader, G, optimizers):
-    """Return {name of a parameter: (values, what was made with them, name of what makes it)}.
-
-    Several values are several learning rates: those of two time scales, or one that was made with
-    and another that a rescue has lowered. None: it is not known.
+def config_of(scope):
+    """Return the parameters as they are now in a notebook's globals(); ValueError for a wrong one.
     """
-    batch_size = getattr(loader, 'batch_size', None)
-    made = dict(batch_size=([batch_size] if batch_size else [], 'the loader was', 'get_dataloader'))
-    arguments = getattr(G, 'arguments', {})
-    for name, argument in (('z_size', 'z_size'), ('g_conv_dim', 'conv_dim'),
-                           ('img_size', 'img_size')):
-        values = [arguments[argument]] if argument in arguments else []
-        made[name] = values, 'G was', 'build_network'
-    rates = [optimizer.defaults['lr'] for optimizer in optimizers if 'lr' in optimizer.defaults]
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    rates += [group.get('initial_lr', group['lr']) for group in groups]
-    betas = [group['betas'] for group in groups if 'betas' in group]
-    for name, values in (('lr', rates), ('beta1', [first for first, _ in betas]),
-                         ('beta2', [second for _, second in betas])):
-        values = sorted({float(value) for value in values})
-        made[name] = values, 'the optimizers were', 'make_optimizers'
-    return made
+    return {name: checked(name, scope[name]) for name in PARAMETERS if name in scope}
+
+
+def what_suits():
+    """Return the name of the preset that suits machine and images, and the reason in words."""
+    n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW_IMAGES + 1)
+    if 0 < n_images <= FEW_IMAGES:
+        heart = ', and fewer than 100 are soon learnt by heart' if n_images < 100 else ''
+        return 'few', (f': {n_images:,} images are few{heart}. So training goes on from a trained '
+                       f'pair, and D sees images augmented. DCGAN_PRESET=quick begins from scratch')
+    return ('full' if torch.cuda.is_available() else 'quick'), ''
+
+
+def wish():
+    """Return (name, changes) of DCGAN_PRESET='name lr=0.001 ...'; ('', {}) where it is not set.
+
+    conv_dim stands for d_conv_dim and g_conv_dim.
+    """
+    name, *words = os.environ.get('DCGAN_PRESET', '').split() or ['']
+    changes = {}
+    for word in words:
+        key, _, text = word.partition('=')
+        for each in ('d_conv_dim', 'g_conv_dim') if key == 'conv_dim' else (key,):
+            check_choice(PARAMETERS, DCGAN_PRESET=each)
+            if each in changes:
+                raise ValueError(f'DCGAN_PRESET: found {key} twice, expected it once')
+            changes[each] = checked(each, spelled(text))
+    return name, changes
+
+
+def spelled(text):
+    """Return the number, tuple or other plain value that a text spells; else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text.strip('\'"')
+
+
+def checked(name, value):
+    """Return a parameter's value as checkpoints hold it; raise ValueError for one unsuitable."""
+    _, kind = PARAMETERS[name]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if kind is NAMES and isinstance(value, str):
+        value = (value,)
+    if kind is NAMES and isinstance(value, list | set):
+        value = tuple(value)
+    if not kind.fits(value):
+        raise ValueError(f'{name}: found {value!r}, expected {kind.words}')
+    return value

@@ -224,18 +224,19 @@ class LiveView:
 
 def draw_run(run):
     """Draw the faces, losses and distances of a Run as they are now; return the bytes of a PNG."""
-    progress = run.progress
-    steps = list(progress.history)
-    if run.steps:
-        steps.append(torch.stack(run.steps).float().cpu())
+    steps = [epoch.steps for epoch in run.epochs_done]
+    if run.now.steps:
+        steps.append(torch.stack(run.now.steps).float().cpu())
     figure = Figure(figsize=(10, 3.3), layout='constrained')
     faces, losses = figure.subplots(1, 2, width_ratios=(1, 1.9))
     figure.suptitle(_title(run), fontsize=10, x=0.01, ha='left')
-    faces.imshow(to_array(run.generate(progress.fixed_z), 4), interpolation='nearest')
+    faces.imshow(to_array(run.draw(run.fixed_z), 4), interpolation='nearest')
     faces.axis('off')
     _plot_means(losses, steps)
-    if progress.distances:
-        _plot_distances(losses.twinx(), progress.distances)
+    measured = [(number, epoch.distance[0]) for number, epoch in enumerate(run.epochs_done, 1)
+                if epoch.distance]
+    if measured:
+        _plot_distances(losses.twinx(), measured)
     file = io.BytesIO()
     figure.savefig(file, format='png', dpi=80)
     return file.getvalue()
@@ -243,15 +244,15 @@ def draw_run(run):
 
 def _title(run):
     """Return epoch, speed and time left in a line."""
-    words = f'after {run.progress.epoch} of {run.n_epochs} epochs'
+    words = f'after {run.counts["epoch"]} of {run.n_epochs} epochs'
     if run.bar is None:
         return words
-    bar = run.bar.format_dict
-    words += f', {run.progress.images_seen:,} images seen'
+    bar, seen = run.bar.format_dict, run.counts['images_seen']
+    words += f', {seen:,} images seen'
     if bar['n'] > 0 and bar['total']:
         seconds_left = bar['elapsed'] / bar['n'] * (bar['total'] - bar['n'])
         minutes, seconds = divmod(round(seconds_left), 60)
-        rate = (run.progress.images_seen - run.seen_before) / bar['elapsed']
+        rate = (seen - run.seen_before) / bar['elapsed']
         words += f', {rate:,.0f} images/s, {minutes}:{seconds:02d} left'
     return words
 
@@ -275,7 +276,7 @@ def _plot_means(axes, steps):
 
 
 def _plot_distances(axes, distances):
-    epochs, values, _ = zip(*distances, strict=True)
+    epochs, values = zip(*distances, strict=True)
     axes.plot(epochs, values, 'o-', color='tab:green', label='distance to real faces')
     axes.set(yscale='log', ylabel='distance')
     label_plainly(axes.yaxis)

@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 
 from . import files
+from .console import fitting
 from .identity import code_of, other_code
-from .lesson import fitting
 from .pictures import show_grid
 
 ASSETS = Path(__file__).parent.parent / 'assets'
@@ -132,9 +132,10 @@ def start_from(folder, D, G):
                              f'a pair: start = \'\', and no DCGAN_START.') from error
     G.start = folder
     learnt = learnt_by(pair['config'])
+    G.pair = dict(pair=pair['config']['sha256'], pair_learnt=learnt)      # for the run's config
     print(f'Training goes on from {folder}, which learnt {THEN.join(learnt)}. If yours are '
           f'among these, it may know those held out, and the distances flatter it.')
-    return dict(pair=pair['config']['sha256'], pair_learnt=learnt)
+    return G.pair
 
 
 def _parameters_of(pair):

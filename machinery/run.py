@@ -1,142 +1,213 @@
-"""A training run that survives interrupts, crashes and numbers gone bad."""
-import contextlib
-import math
-import sys
-import time
+"""A training run: it counts, prints and saves, and goes on where it stopped.
 
+checkpoints_gan/epochs/0001.pt   of each epoch: the figures of its steps, grid, losses, lines
+checkpoints_gan/best.pt          the run at the epoch whose faces came nearest to real ones
+checkpoints_gan/previous.pt      what latest.pt was an epoch earlier
+checkpoints_gan/latest.pt        networks, optimizers, random state and counters. Written last: what
+                                 is not in it has not happened, and is written anew
+checkpoints_gan/losses.npz       all figures and distances for NumPy, written at the end
+train_samples.pkl                the contract's pickle, a grid of faces for each epoch: written
+                                 whole now and then, and at the end
+"""
+import dataclasses
+import errno
+import io
+import itertools
+import math
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import console, failures, identity, report
-from .checkpoints import Checkpoints, Progress
-from .devices import broadcast, world
-from .epochs import Epoch
+from . import console, files, identity
+from .devices import broadcast, random_state, set_random_state, world
 from .pictures import LiveView
+
+CHECKPOINTS = 'checkpoints_gan'
+N_JUDGED = 2000      # generated images that the distance is asked of
+YOUNG = 1000         # steps before which no warning is given
+SATURATED = 0.97     # D(x) - D(G(z)) from which D tells real from fake almost every time
+COLLAPSED = 0.05     # spread of a grid's pixels under which its faces are one and the same
+FULL = errno.ENOSPC, errno.EDQUOT
+NEEDED = {'D', 'G', 'G_average', 'config', 'random_state', 'fixed_z', 'epoch', 'rescued'}
+
+
+@dataclasses.dataclass
+class Epoch:
+    """What is kept of an epoch."""
+    steps: list | torch.Tensor = dataclasses.field(default_factory=list)   # (n, 4) in the end
+    grid: torch.Tensor | None = None        # (16, 3, s, s) in [-1, 1]
+    losses: list = dataclasses.field(default_factory=list)     # pairs, every print_every batches
+    lines: list = dataclasses.field(default_factory=list)      # printed in it and at its end
+    distance: list = dataclasses.field(default_factory=list)   # [distance, seconds], if measured
 
 
 class Run:
-    """A training run: it counts, prints and saves, and it goes on where it stopped.
+    """A training run. Within a with-block it owns its folder, and goes on with the run found there.
 
-    parts     dict of whatever has a state_dict(): networks, among them D and G, and optimizers
+    parts     dict of what has a state_dict(): D, G, G_average and the optimizers
+    loader    gives the batches of an epoch
     fixed_z   (16, z_size), the noise of the grids
-    config    dict of plain values that describe the run, kept in every checkpoint. Some are for
-              the run itself. resume: go on from checkpoints_gan/ where that holds this very run;
-              another run found there is set aside, never overwritten. rescue: when numbers are no
-              longer finite, go back one epoch, once, with learning rates times this; 0: stop at
-              once. distance_every: epochs between two measurements; the last one has one as well
-    generate  gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
+    config    dict of plain values: the parameters. It is held against what was really made, and
+              kept in every checkpoint. resume: go on from run_folder where it holds this very run;
+              another run found there is moved aside, never overwritten. rescue: when numbers are no
+              longer finite, go back an epoch, once, with learning rates times this; 0: stop
+    draw      gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
     distance  a function from images to a number, lower being better; None: it is not measured
-
-    Within a with-block the run owns checkpoints_gan/: a second run there is refused.
     """
 
-    N_JUDGED = 2000      # generated images that the distance is asked of
-
-    def __init__(self, parts, fixed_z, config, generate, distance=None):
-        failures.check_optimizers(parts)
-        identity.keep_start_rates(parts)
+    def __init__(self, parts, loader, fixed_z, config, draw, distance=None, print_every=50):
+        console.check_whole(print_every=print_every)
+        identity.check_optimizers(parts)
         self.parts = parts
-        self.config = config
-        self.generate = generate
+        self.loader = loader
+        self.fixed_z = fixed_z
+        self.config = identity.as_made(config, parts, loader, z_size=fixed_z.shape[1])
+        self.draw = draw
         self.distance = distance
-        self.progress = Progress(config, fixed_z)
-        self.checkpoints = Checkpoints(parts, self.progress)
+        self.print_every = print_every
+        self.counts = dict(epoch=0, n_steps=0, images_seen=0, seconds=0.0, rescued=False)
+        self.epochs_done = []
+        self.now = Epoch()
+        self.n_epochs = 0            # of the loop, once it has begun
+        self.number = 1              # of the epoch that has begun
+        self.folder = Path(config['run_folder'], CHECKPOINTS)
+        self.samples = self.folder.with_name(files.SAMPLES)
+        self.n_in_samples = 0        # grids in the pickle
+        self.saved = 0               # the last epoch that is on disk
+        self.best = None             # bytes of the best epoch, until the disk has taken them
         self.rank, self.n_processes = world()
         self.view = LiveView(config['live_view'])
         self.bar = None
-        self.batch_shape = None
-        self.steps = []
-        self.number = 1              # of the epoch that has begun
+
+    n_steps = property(lambda self: self.counts['n_steps'])
+
+    @property
+    def losses(self):
+        """All (d_loss, g_loss) that were printed."""
+        return [pair for epoch in (*self.epochs_done, self.now) for pair in epoch.losses]
+
+    # ------------------------------------------------------------------------ what the loop calls
 
     def epochs(self, n_epochs):
         """Yield the number of each epoch still to run; one whose numbers went bad comes again."""
         self.n_epochs = n_epochs
         self.view.show(self)
-        if self.progress.epoch >= n_epochs:
-            self.say(f'All {self.progress.epoch} epochs are done; to train further, raise n_epochs '
-                     f'above that. For a new run, set resume = False or another run_folder.')
-        if self.config.get('start') and self.progress.epoch == 0 and self.distance:
+        done = self.counts['epoch']
+        if done >= n_epochs:
+            self.say(f'All {done} epochs are done; to train further, raise n_epochs above that. '
+                     f'For a new run, set resume = False or another run_folder.')
+        if done == 0 and self.config['start'] and self.distance:
             self._measure_start()
-        while self.progress.epoch < n_epochs:
-            self.steps = []
+        while self.counts['epoch'] < n_epochs:
             self.started = time.perf_counter()
-            self.number = self.progress.epoch + 1
+            self.number = self.counts['epoch'] + 1
             yield self.number
 
-    def batches(self, loader):
-        """Yield (number, images) for each batch, moving the progress bar; stop when losses go bad.
+    def batches(self):
+        """Yield each batch of images, moving the progress bar; stop early where numbers went bad.
 
         Raises ValueError for a loader that gives no batch.
         """
-        if len(loader) == 0:
-            raise ValueError('The loader gives no batch: there are fewer images than batch_size, '
-                             'and it drops the rest.')
         if self.bar is None:
-            n_batches = (self.n_epochs - self.progress.epoch) * len(loader)
+            n_batches = (self.n_epochs - self.counts['epoch']) * len(self.loader)
             self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
-            self.seen_before = self.progress.images_seen
-            rate = failures.highest_learning_rate(self.parts)
-            if rate > self.rate_before:
-                self._say_and_keep(report.rates_rise(self.rate_before, rate, self.n_epochs))
-        for number, images in enumerate(loader):
-            self.batch_shape = images.shape
-            yield number, images
-            self.progress.images_seen += len(images)
+            self.seen_before = self.counts['images_seen']
+            self._say_if_rates_rise()
+        for images in self.loader:
+            yield images
+            self.counts['images_seen'] += len(images)
             self.bar.update()
             if self.view.is_due():
                 self.view.show(self)
             # Looking at the numbers waits for the device, so it is done every hundredth time.
-            if number % 100 == 99 and not self.steps[-1].isfinite().all():
-                break
+            if self.n_steps % 100 == 0 and not self.now.steps[-1].isfinite().all():
+                return
+        if not self.now.steps:
+            raise ValueError('The loader gave no batch: there are fewer images than batch_size, '
+                             'and it drops the rest, or fewer than processes.')
 
-    def record(self, figures):
-        """Keep the four figures of a step as they are, on the device: no waiting for it.
-
-        Raises TypeError for anything but a tensor (4,).
+    def log(self, figures):
+        """Keep the figures (4,) of a step, on the device; print its losses every print_every steps.
         """
-        failures.check_figures(figures)
-        self.steps.append(figures.detach())
-        self.progress.n_steps += 1
+        check_figures(figures)
+        if len(self.now.steps) % self.print_every == 0:
+            d_loss, g_loss = figures[:2].tolist()            # waits for the device
+            self.now.losses.append((d_loss, g_loss))
+            self.say(f'Epoch [{self.counts["epoch"] + 1:5d}/{self.n_epochs:5d}] | '
+                     f'd_loss: {d_loss:6.4f} | g_loss: {g_loss:6.4f}')
+        self.now.steps.append(figures.detach())
+        self.counts['n_steps'] += 1
+
+    def end_epoch(self):
+        """Draw the grid, measure the distance, print the epoch's line and save; or go back."""
+        now, counts = self.now, self.counts
+        now.grid = self.draw(self.fixed_z)
+        now.steps = torch.stack(now.steps).float().cpu()     # the epoch's only wait for the device
+        networks = [part for part in self.parts.values() if isinstance(part, torch.nn.Module)]
+        weights = [value for network in networks for value in network.state_dict().values()]
+        if not all(values.isfinite().all() for values in (now.steps, now.grid, *weights)):
+            self._go_back()
+            return
+        counts['epoch'] += 1
+        counts['seconds'] += time.perf_counter() - self.started
+        self.epochs_done.append(now)
+        try:
+            is_due = counts['epoch'] % self.config['distance_every'] == 0
+            if self.distance and (is_due or counts['epoch'] == self.n_epochs):
+                now.distance = self._measure()
+        finally:                     # the epoch is trained, however its measuring ended
+            self._say_and_keep(epoch_line(self))
+            for warning in warnings(self):
+                self._say_and_keep(warning)
+            self.now = Epoch()
+            self._keep()
+            if self.rank == 0:
+                self._save()
+            self.saved = broadcast(self.saved)               # the others wait for the files
 
     def say(self, line):
         """Print a line above the progress bar."""
         tqdm.write(line, file=sys.stdout)
 
-    def end_epoch(self):
-        """Close the epoch: print its line and save it all, or go back if numbers went bad."""
-        if not self.steps:
-            raise ValueError(f'The loader gave no batch. Each process takes its share of a batch, '
-                             f'and of {self.n_processes} one or more came away empty: batch_size '
-                             f'and the images must be as many at least.')
-        progress = self.progress
-        grid = self.generate(progress.fixed_z)
-        steps = torch.stack(self.steps).float().cpu()        # the epoch's only wait for the device
-        if not failures.all_finite(self.parts, steps, grid):
-            self._go_back(failures.what_went_bad(steps))
-            return
-        progress.seconds += time.perf_counter() - self.started
-        progress.epoch += 1
-        progress.epochs.append(Epoch(steps, grid))
-        self.steps = []                                      # they are the epoch's now
-        is_due = progress.epoch % self.config['distance_every'] == 0
-        try:
-            if self.distance and (is_due or progress.epoch == self.n_epochs):
-                progress.epochs[-1].distance = self._measure()
-        finally:                     # the epoch is trained, however its measuring ended
-            self._keep_epoch()
+    def _say_and_keep(self, line):
+        """Print a line, and keep it with its epoch, to be shown again when the run goes on."""
+        self.say(line)
+        self.now.lines.append(line)
 
-    def _keep_epoch(self):
-        """Print the line of the epoch just trained, and save it all."""
-        progress = self.progress
-        self._say_and_keep(report.epoch_line(progress, self.n_epochs, bool(self.distance)))
-        for warning in report.warnings(progress):
-            self._say_and_keep(warning)
-        progress.finish_epoch()
-        self.checkpoints.keep()
-        if self.rank == 0:
-            self.checkpoints.save(self._say_and_keep)
-        # The others wait here, so that what they read next has been written.
-        self.checkpoints.saved = broadcast(self.checkpoints.saved)
+    def _say_if_rates_rise(self):
+        """Say so where a run that was over is given more epochs: its rates were nearly 0."""
+        rate = highest_rate(self.parts)
+        if rate > self.rate_before:
+            self._say_and_keep(f'  Learning rates rise again, from {self.rate_before:.2g} to '
+                               f'{rate:.2g}: they now fall towards the end of {self.n_epochs} '
+                               f'epochs.')
+
+    # ---------------------------------------------------------------------------------- measuring
+
+    def _measure(self):
+        """Return [distance of new images, seconds it took]; [] where it has no value.
+
+        They are made from the same noise each time.
+        """
+        started = time.perf_counter()
+        same = torch.Generator().manual_seed(0)
+        z = torch.randn(N_JUDGED, self.fixed_z.shape[1], generator=same)
+        try:
+            value = float(self.distance(self.draw(z)))
+        except ValueError as error:              # of images that have none
+            self._say_and_keep(f'  No distance is measured here: {error}.')
+            return []
+        if not math.isfinite(value):
+            self._say_and_keep(f'  The distance would be {value}: it is left out.')
+            return []
+        return [value, time.perf_counter() - started]
 
     def _measure_start(self):
         """Say how far the faces of a trained pair are before the training goes on from it."""
@@ -145,87 +216,395 @@ class Run:
             self._say_and_keep(f'Before this training, the pair in {self.config["start"]} comes to '
                                f'FFD {measured[0]:.2f}.')
 
-    def _measure(self):
-        """Return (distance of new images, seconds it took), or () where it has no value.
+    # ------------------------------------------------------------------------------ begin and end
 
-        They are made from the same noise each time.
+    def __enter__(self):
+        """Own the folder, and take up the run that is in it or move it aside.
+
+        Raises RuntimeError where another process trains there, PermissionError where nothing can be
+        written, ValueError where the run to go on with is damaged.
         """
-        started = time.perf_counter()
-        z_size = self.progress.fixed_z.shape[1]
-        z = torch.randn(self.N_JUDGED, z_size, generator=torch.Generator().manual_seed(0))
+        if self.rank == 0:
+            for folder in (self.folder.parent, self.folder):
+                make_folder(folder)
+            self.lock = own(self.folder)
+            try:
+                self._take_up()
+            except BaseException:
+                self.lock.release()
+                raise
+        broadcast(None)                          # the others wait for the files
+        if self.rank > 0:
+            self._load()
+        self.rate_before = highest_rate(self.parts)
+        return self
+
+    def _take_up(self):
+        """Go on with the run in the folder; or move another one aside, and begin."""
+        there = any(self.folder.rglob('*.pt')) or self.samples.exists()
+        why = self._why_another() if there else 'that is not there'
+        if why and are_trained(self.parts):
+            raise ValueError(f'D and G are trained already, and this is another run than the one '
+                             f'in {self.folder}/ ({why}): for new networks, run the notebook from '
+                             f'the cell with build_network on.')
+        if not why:
+            self._load()
+            print(*itertools.chain(*(epoch.lines for epoch in self.epochs_done)), sep='\n')
+            print(f'Continuing {self.folder}/ after epoch {self.counts["epoch"]} '
+                  f'({self.counts["images_seen"]:,} images seen).')
+            return
+        if there:
+            print(f'An earlier run is kept in {set_aside(self.folder)}/ ({why}); this one starts '
+                  f'at epoch 1.')
+        self._keep()
         try:
-            value = float(self.distance(self.generate(z)))
-        except ValueError as error:          # of images that have none
-            self._say_and_keep(f'  No distance is measured here: {error}.')
-            return ()
-        if not math.isfinite(value):
-            self._say_and_keep(f'  The distance would be {value}: it is left out.')
-            return ()
-        return value, time.perf_counter() - started
+            files.load_safely(io.BytesIO(self.kept))
+        except ValueError as error:
+            raise ValueError(f'config holds what no checkpoint can keep: {error}') from error
+        self._save()
 
-    def _say_and_keep(self, line):
-        """Print a line, and keep it to be shown again when the run is resumed."""
-        self.say(line)
-        self.progress.lines.append(line)
+    def _why_another(self):
+        """Say in words why what is in the folder is another run; '' where it is this one."""
+        if not self.config['resume']:
+            return 'resume is off'
+        try:
+            state, _ = first_whole(self.folder, ('latest', 'previous'))
+        except FileNotFoundError:
+            return 'it came without a checkpoint to go on from'
+        changed = identity.differences(self.config, state['config'], state['rescued'])
+        return 'it differs in ' + ', '.join(changed) if changed else ''
 
-    def _go_back(self, what):
-        """Go back to the end of the epoch before, with lower learning rates.
+    def __exit__(self, kind, error, trace):
+        """End the run; an interrupt ends here."""
+        if error is None or isinstance(error, KeyboardInterrupt):
+            self.view.show(self)
+        if self.bar is not None:
+            self.bar.close()
+        if self.rank == 0:
+            self._write_end()
+            self.lock.release()
+        if self.saved < self.counts['epoch']:
+            print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train '
+                  f'again.')
+        if isinstance(error, KeyboardInterrupt) and self.n_epochs:
+            how = 'run this cell, or the same command, again' if self.config['resume'] else (
+                'train with resume=True')
+            print(f'Interrupted in epoch {self.number}. On disk: all up to the end of epoch '
+                  f'{self.saved}. To go on, {how}.')
+            return True
+        if is_out_of_memory(error):
+            raise MemoryError(f'Out of memory: halve batch_size, or img_size. All up to epoch '
+                              f'{self.saved} is in {self.folder}/.') from error
+        return False
+
+    # --------------------------------------------------------------------------------- the files
+
+    def _keep(self):
+        """Keep a copy of the run as it is now, at the end of an epoch: the bytes of latest.pt."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= self.counts
+        state |= dict(config=self.config, fixed_z=self.fixed_z, random_state=random_state())
+        self.kept = files.to_bytes(state)
+        measured = [each.distance[0] if each.distance else math.inf for each in self.epochs_done]
+        if measured and measured[-1] < min(measured[:-1], default=math.inf):
+            self.best = self.kept
+
+    def _save(self):
+        """Write what was kept; where the disk does not take it, say so, for training goes on."""
+        epoch = self.counts['epoch']
+        try:
+            self._write_epochs()
+            if self.best:
+                files.write_bytes(self.folder / 'best.pt', self.best)
+                self.best = None
+            latest, previous = self.folder / 'latest.pt', self.folder / 'previous.pt'
+            files.write_bytes(latest, self.kept, keep=previous)
+            if 10 * (epoch - self.n_in_samples) > self.n_in_samples:
+                self._write_samples()
+        except OSError as error:
+            self.say(f'  NOT SAVED: {error}. Training goes on, and the next epoch is saved again.')
+            return
+        if self.saved < epoch - 1:
+            self.say('  Saved again, with all that could not be saved before.')
+        self.saved = epoch
+
+    def _write_epochs(self):
+        """Write the epochs that are not on disk: as a rule, this is the last one."""
+        (self.folder / 'epochs').mkdir(parents=True, exist_ok=True)
+        for number, epoch in enumerate(self.epochs_done, 1):
+            path = epoch_path(self.folder, number)
+            if number > self.saved or not path.exists():
+                files.write_bytes(path, files.to_bytes(vars(epoch)))
+
+    def _write_samples(self):
+        grids = [epoch.grid for epoch in self.epochs_done if epoch.grid is not None]
+        if grids:                    # a loop from elsewhere writes its own
+            files.save_samples(grids, self.samples)
+        self.n_in_samples = len(self.epochs_done)
+
+    def _write_end(self):
+        """Write what is written once, of the epochs that are on disk."""
+        if self.saved == 0 or self.saved < self.counts['epoch']:
+            return
+        try:
+            self._write_samples()
+            figures = figures_of(self.epochs_done)
+            path = self.folder / 'losses.npz'
+            files.write_atomically(path, lambda file: np.savez(file, **figures))
+        except OSError as error:
+            print(f'  NOT SAVED: {error}. Grids and figures are in {self.folder}/epochs/ as well.')
+
+    def _load(self):
+        """Take up the run in the folder. A damaged latest.pt makes way for the good previous.pt."""
+        state, path = first_whole(self.folder, ('latest', 'previous'))
+        if path.name == 'previous.pt' and self.rank == 0:
+            os.replace(path, self.folder / 'latest.pt')
+        self.epochs_done = load_epochs(self.folder, state['epoch'])
+        self.saved = state['epoch']
+        self._restore(state)
+        self._keep()
+
+    def _restore(self, state):
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.counts = {name: state[name] for name in self.counts}
+        self.fixed_z = state['fixed_z']
+        set_random_state(state['random_state'])
+
+    def _go_back(self):
+        """Go back to the end of the epoch before, once, with lower learning rates.
 
         Raises FloatingPointError the second time, or where rescue is 0.
         """
-        epoch, rescue = self.progress.epoch, self.config['rescue']
-        if self.progress.rescued or not rescue:
-            raise FloatingPointError(report.gone_bad(epoch, what, self.checkpoints.folder))
-        self.checkpoints.go_back()
-        self.progress.rescued = True
-        failures.lower_learning_rates(self.parts, rescue)
-        self.checkpoints.keep()
-        self._say_and_keep(f'  Epoch {epoch + 1}: {what}: back to the end of epoch {epoch}, '
+        epoch, rescue = self.counts['epoch'], self.config['rescue']
+        bad = self.now.steps[~self.now.steps.isfinite().all(1)]
+        d_loss, g_loss = (bad if len(bad) else self.now.steps)[0, :2].tolist()
+        what = f'Epoch {epoch + 1}: numbers went bad (d_loss {d_loss:.4g}, g_loss {g_loss:.4g})'
+        if self.counts['rescued'] or not rescue:
+            raise FloatingPointError(f'{what}. Epoch {epoch} is kept in {self.folder}/. Try a '
+                                     f'lower lr, or penalty = 0.1; look for images that are all of '
+                                     f'one colour.')
+        self._restore(files.load_safely(io.BytesIO(self.kept)))
+        self.counts['rescued'] = True
+        for optimizer in optimizers_among(self.parts):
+            for group in optimizer.param_groups:
+                for name in {'lr', 'initial_lr'} & set(group):
+                    group[name] *= rescue
+        self._keep()
+        self.now = Epoch()
+        self._say_and_keep(f'  {what}: back to the end of epoch {epoch}, '
                            f'learning rates x {rescue}.')
 
-    def __enter__(self):
-        """Own the folder, and take up the run that is in it or set it aside.
+    def adopt(self, epochs):
+        """Keep the epochs of a loop from elsewhere."""
+        self.epochs_done = epochs
+        self.counts['epoch'] = len(epochs)
+        self._keep()
+        self._save()
 
-        Raises RuntimeError where another process trains there, PermissionError where nothing can be
-        written, ValueError where the run to be resumed is damaged.
-        """
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(failures.termination_as_interrupt())
-            if self.rank == 0:
-                stack.enter_context(self.checkpoints.lock)
-                self.checkpoints.resume_or_set_aside(self.config['resume'])
-            if broadcast(self.progress.epoch) > 0 and self.rank > 0:
-                self.checkpoints.join()
-            self.checkpoints.keep()
-            self.checkpoints.check_kept()
-            self.rate_before = failures.highest_learning_rate(self.parts)
-            self.held = stack.pop_all()
-        return self
 
-    def __exit__(self, kind, error, trace):
-        """End the run; an interrupt ends here, and errors that we understand get words of ours.
+# ------------------------------------------------------------------------------- parts and figures
 
-        A script that was told to end (SIGTERM) does so, with the exit status that says so. Where no
-        epoch was finished, the networks are as they were before.
-        """
-        if error is not None and self.progress.epoch == 0:
-            self.checkpoints.go_back()
-        with self.held:
-            if error is None or isinstance(error, KeyboardInterrupt):
-                self.view.show(self)
-            if self.bar is not None:
-                self.bar.close()
-            if self.rank == 0:
-                self.checkpoints.write_figures()
-        saved = self.checkpoints.saved
-        if self.checkpoints.behind:
-            print(f'NOT ON DISK: what came after epoch {saved}. Free some space and train again.')
-        if isinstance(error, KeyboardInterrupt):
-            print(report.interrupted(self.number, saved, self.config['resume']))
-            if isinstance(error, failures.Terminated) and not console.in_notebook():
-                raise SystemExit(failures.Terminated.STATUS) from None
-            return True
-        explained = failures.in_our_words(error, self)
-        if explained:
-            raise explained from error
-        return False
+
+def optimizers_among(parts):
+    return [part for part in parts.values() if hasattr(part, 'param_groups')]
+
+
+def are_trained(parts):
+    """Say whether an optimizer has taken a step: then its network is no longer a new one."""
+    return any(optimizer.state for optimizer in optimizers_among(parts))
+
+
+def highest_rate(parts):
+    """Return the highest learning rate of the optimizers among parts; 0 without any."""
+    groups = [group for each in optimizers_among(parts) for group in each.param_groups]
+    return max((float(group['lr']) for group in groups), default=0)
+
+
+def check_figures(figures):
+    """Raise TypeError for what a training step must not return; this does not wait for a GPU."""
+    if torch.is_tensor(figures) and figures.shape == (4,):
+        return
+    found = f'a tensor of shape {tuple(figures.shape)}' if torch.is_tensor(figures) else figures
+    raise TypeError(f'train_step: expected a tensor of four figures: d_loss, g_loss, and the means '
+                    f'of D(x) and D(G(z)); found {found!s:.100}. End it with: return '
+                    f'torch.stack([d_loss, g_loss, *judged]).detach()')
+
+
+def is_out_of_memory(error):
+    """Tell by its type; the CPU's allocator alone raises a RuntimeError like any other."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+# ----------------------------------------------------------------------- what is said of an epoch
+
+
+def epoch_line(run):
+    """Return the line of figures of the epoch just finished."""
+    counts, epoch = run.counts, run.epochs_done[-1]
+    d_loss, g_loss, d_real, d_fake = epoch.steps.mean(0).tolist()
+    column = ''
+    if run.distance:
+        column = f' FFD {epoch.distance[0]:5.2f} |' if epoch.distance else ' ' * 11 + '|'
+    rate = counts['images_seen'] / counts['seconds']
+    seconds_left = (run.n_epochs - counts['epoch']) * counts['seconds'] / counts['epoch']
+    minutes, seconds = divmod(round(seconds_left), 60)
+    return (f'epoch {counts["epoch"]:4d}/{run.n_epochs:4d} | d_loss {d_loss:6.3f} | '
+            f'g_loss {g_loss:6.3f} | D(x) {d_real:.2f} | D(G(z)) {d_fake:.2f} |{column} '
+            f'{rate:8,.0f} images/s | {minutes:3d}:{seconds:02d} left')
+
+
+def warnings(run):
+    """Return a sentence where D has won, and one where G draws one and the same face."""
+    epoch = run.epochs_done[-1]
+    _, _, d_real, d_fake = epoch.steps.mean(0).tolist()
+    found = []
+    if run.n_steps < YOUNG:
+        return found
+    if d_real - d_fake > SATURATED:
+        found.append('  Warning: D tells real from fake almost every time; '
+                     'G has little left to learn from.')
+    if epoch.grid.std(0).mean() < COLLAPSED:
+        found.append('  Warning: the sixteen samples are nearly one and the same: '
+                     'G has collapsed.')
+    return found
+
+
+# ------------------------------------------------------------------------------ the folder of a run
+
+
+def choose_run_folder(run_folder='.'):
+    """Return the folder that a run's files go to, as text; make it if it does not exist.
+
+    That is what DCGAN_RUN names, else run_folder; ~ stands for the home folder.
+    Raises PermissionError, in one sentence, where nothing can be written there.
+    """
+    folder = Path(os.environ.get('DCGAN_RUN') or run_folder).expanduser()
+    make_folder(folder)
+    if folder != Path('.'):
+        print(f'The run is kept in {folder}/')
+    return str(folder)
+
+
+def make_folder(folder):
+    """Make a folder if need be; raise PermissionError, in words, where nothing can be written.
+
+    A disk that is full is none: it can be mended while training goes on.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in FULL:
+            raise PermissionError(
+                f'Nothing of a run could be kept: {error}. Start Jupyter in a folder that you may '
+                f'write to, or name one as run_folder or in DCGAN_RUN.') from error
+
+
+def own(folder):
+    """Own the folder of a run until the lock returned is released, or the process ends.
+
+    On a file system without locks everybody does. Raises RuntimeError where another run owns it.
+    """
+    lock = filelock.FileLock(f'{folder}.lock', timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RuntimeError(f'{folder}/ belongs to a run that is still going on. Interrupt that one '
+                           f'or wait for its end, or train in another folder.') from None
+    except (OSError, NotImplementedError):
+        pass
+    return lock
+
+
+def set_aside(folder):
+    """Move an earlier run to folder-1, -2, ... with its samples; return where it is now."""
+    numbered = (Path(f'{folder}-{number}') for number in itertools.count(1))
+    aside = next(path for path in numbered if not path.exists())
+    os.rename(folder, aside)
+    beside = folder.with_name(files.SAMPLES)
+    if beside.exists():
+        os.rename(beside, aside / files.SAMPLES)
+    folder.mkdir()
+    return aside
+
+
+# ------------------------------------------------------------------------------- read from outside
+
+
+def load_checkpoint(folder=CHECKPOINTS, best=False):
+    """Read the latest checkpoint that is whole, on the CPU; a dict. Nothing in the file is run.
+
+    best  True: the one with the lowest distance to real faces, where distances were measured
+    Raises FileNotFoundError where there is none, or no finished epoch yet, ValueError where there
+    are only damaged ones.
+    """
+    names = ('best', 'latest', 'previous') if best else ('latest', 'previous')
+    state, _ = first_whole(Path(folder), names)
+    if state['epoch'] == 0:
+        raise FileNotFoundError(f'{folder}/ holds no epoch yet: train for at least one first')
+    return state
+
+
+def first_whole(folder, names):
+    """Return (state, path) of the first checkpoint that is whole; say which ones are not."""
+    faults = []
+    for path in (folder / f'{name}.pt' for name in names):
+        try:
+            state = files.load_safely(path)
+            if not isinstance(state, dict) or NEEDED - set(state):
+                raise ValueError('it lacks what a checkpoint has')
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            faults.append(f'{path} is damaged or no checkpoint of this notebook ({reason:.150})')
+            continue
+        if faults:
+            print(f'{faults[0]}: going on from {path}, epoch {state["epoch"]}')
+        return state, path
+    if faults:
+        raise ValueError('; '.join(faults) + '. Train with resume = False: it is moved aside.')
+    raise FileNotFoundError(f'{folder}/latest.pt does not exist: train first, or name the folder '
+                            f'of a run')
+
+
+def load_history(folder=CHECKPOINTS):
+    """Read the figures of a run: a dict of arrays.
+
+    d_loss, g_loss, d_real, d_fake  float32, one number for each batch
+    per_epoch  batches in each epoch
+    distances  (n, 3): epoch, distance to real faces, seconds that measuring it took
+    Raises FileNotFoundError where there is no run, or not yet an epoch of it.
+    """
+    return figures_of(load_epochs(folder, load_checkpoint(folder)['epoch']))
+
+
+def epoch_path(folder, number):
+    return Path(folder, 'epochs', f'{number:04d}.pt')
+
+
+def load_epochs(folder, n_epochs):
+    """Read the first epochs; one whose file is damaged or gone has no figures, and says so."""
+    epochs = []
+    for path in (epoch_path(folder, number) for number in range(1, n_epochs + 1)):
+        try:
+            epochs.append(Epoch(**files.load_safely(path)))
+        except (OSError, TypeError, ValueError):
+            line = f'  {path} is damaged or gone: its figures and its grid are left out.'
+            epochs.append(Epoch(torch.zeros(0, 4), lines=[line]))
+    return epochs
+
+
+def figures_of(epochs):
+    """Return what load_history gives of epochs: a dict of arrays."""
+    steps = torch.cat([epoch.steps for epoch in epochs])
+    arrays = dict(zip(('d_loss', 'g_loss', 'd_real', 'd_fake'), steps.T.numpy(), strict=True))
+    arrays['per_epoch'] = np.array([len(epoch.steps) for epoch in epochs])
+    distances = [[number, *epoch.distance] for number, epoch in enumerate(epochs, 1)
+                 if epoch.distance]
+    arrays['distances'] = np.array(distances, np.float64).reshape(-1, 3)
+    return arrays

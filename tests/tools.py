@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from machinery.batches import DeviceLoader
-from machinery.checkpoints import load_checkpoint, load_history
-from machinery.samples import load_samples
+from machinery.files import load_samples
+from machinery.run import load_checkpoint, load_history
 from problem_unittests import (
     NOTEBOOK,
     expect,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from machinery.checkpoints import load_checkpoint, load_history
+from machinery.files import load_samples
 from machinery.lesson import load_definitions
-from machinery.samples import load_samples
+from machinery.run import load_checkpoint, load_history
 from tests.tools import NOTEBOOK, run_training
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from machinery import sources
-from machinery.checkpoints import load_checkpoint
+from machinery.files import load_samples
 from machinery.images import decode_folder
 from machinery.lesson import load_definitions
-from machinery.samples import load_samples
+from machinery.run import load_checkpoint
 from machinery.sources import unpack
 from tests.data.archives import small_archive
 from tests.hostile import grammar

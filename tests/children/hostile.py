@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from machinery.checkpoints import load_checkpoint
-from machinery.samples import load_samples
+from machinery.files import load_samples
+from machinery.run import load_checkpoint
 from tests.hostile.attacks import IMAGES, packed_as_torch_packs
 from tests.hostile.limits import trial
 from tests.hostile.programs import PROGRAMS

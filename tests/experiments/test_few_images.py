@@ -25,7 +25,7 @@ def test_study_of_few_images(folder, monkeypatch):
     notebook = common.notebook_definitions()
     contest = few_images.Study(notebook, torch.zeros(30, 3, 64, 64, dtype=torch.uint8), 'black',
                                seconds=0.2, n_judges=25)
-    monkeypatch.setattr(helpers.Run, 'N_JUDGED', 30)
+    monkeypatch.setattr(helpers, 'N_JUDGED', 30)
     monkeypatch.setattr(few_images.runs, 'N_JUDGED', 30)
     run = dict(images='drawn', pair='faces', n_images=20, way='from the pair', seed=0)
     rows = contest.make(run)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from experiments import bench_loops, common, race, runs
+from machinery.parameters import PAPERS, PRESETS, QUICK
 
 
 def test_portions_show_every_image_before_any_comes_again():
@@ -47,13 +48,11 @@ def test_times_to_a_distance():
     assert by_target[1]['seeds_there'] == 0
 
 
-def test_recipes_are_those_of_the_notebook(notebook):
+def test_recipes_are_those_of_the_notebook():
     """'ours' is what the notebook trains by, and 'public' what its preset classic does."""
     for name, preset in (('ours', 'quick'), ('public', 'classic')):
-        wanted = dict(notebook.PRESETS[preset])
-        for shared in ('n_epochs', 'max_images', 'distance_every', 'img_size', 'epoch_size',
-                       'start', 'augmentation'):
-            del wanted[shared]
+        parameters = QUICK | PRESETS[preset]
+        wanted = {key: parameters[key] for key in PAPERS}
         assert {key: race.RECIPES[name][key] for key in wanted} == wanted, name
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from machinery.checkpoints import load_checkpoint
+from machinery.run import load_checkpoint
 from tests.hostile.attacks import HOSTILE, packed_as_torch_packs
 from tests.tools import run_training
 
@@ -29,7 +29,8 @@ def test_hostile_checkpoints_run_nothing(folder, name, as_torch):
 def test_checkpoint_that_unpacks_to_more_than_itself(notebook, folder):
     """A part of zeros, squeezed a thousandfold, is refused before it is unpacked."""
     run_training(notebook, 1)
+    LATEST.with_name('previous.pt').unlink()
     with zipfile.ZipFile(LATEST, 'a', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('archive/data/999', bytes(50_000_000))
-    with pytest.raises(ValueError, match='a size is wrong|unpacks to more than itself'):
+    with pytest.raises(ValueError, match='unpacks to more than itself'):
         load_checkpoint()

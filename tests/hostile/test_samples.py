@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from machinery.samples import load_samples, save_samples
+from machinery.files import load_samples, save_samples
 from tests.hostile.attacks import HOSTILE, IMAGES, old_cuda_pickle
 
 WITH_GRADIENT = [IMAGES.clone().requires_grad_(), IMAGES.clone().requires_grad_() * 1]

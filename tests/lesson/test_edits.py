@@ -3,10 +3,10 @@ import pytest
 import torch
 
 import problem_unittests as unittests
-from machinery.checkpoints import load_checkpoint
 from machinery.devices import to_device
-from machinery.lesson import load_definitions
+from machinery.lesson import call_train, load_definitions
 from machinery.pretrained import show_pretrained
+from machinery.run import load_checkpoint
 from tests.tools import NOTEBOOK, global_names, tiny_training
 
 D_LAYER = 'nn.LeakyReLU(0.2, inplace=True)]                # half as large'
@@ -53,10 +53,10 @@ def test_edited_run_gives_faces(folder):
 
 
 def trained(notebook):
-    """Train tiny networks for an epoch, in the current folder."""
+    """Train tiny networks for an epoch by the training cell, in the current folder."""
     D, G, names = tiny_training(vars(notebook))
     with global_names(notebook.train, **names):
-        notebook.train(D, G, 1)
+        call_train(notebook.train, D, G, 1, 50, None, None, {})
 
 
 @pytest.mark.parametrize('old, new, what', [

@@ -1,5 +1,4 @@
 """The notebook: its definitions, the committed state, and runs from top to bottom."""
-import ast
 import contextlib
 import json
 import os
@@ -16,8 +15,8 @@ import torch
 from nbclient import NotebookClient
 
 import problem_unittests
+from machinery.files import load_samples
 from machinery.lesson import load_definitions
-from machinery.samples import load_samples
 from problem_unittests import PARTS
 from tests.tools import NOTEBOOK, PATIENCE, PROJECT, run_python
 
@@ -30,7 +29,6 @@ def test_definitions_have_no_side_effect(notebook, capsys):
     assert all(hasattr(notebook, name) for name in PARTS)
     for name in ('celeba_train_loader', 'D', 'G', 'losses', 'config'):
         assert not hasattr(notebook, name), name
-    assert set(notebook.PRESETS) == {'smoke', 'quick', 'classic', 'full', 'few'}
 
 
 @pytest.mark.parametrize('old, times', [('no such line', 0), ('nn.BatchNorm2d(', 3)])
@@ -38,34 +36,6 @@ def test_definitions_are_edited_in_one_place_or_not_at_all(old, times):
     """A fault or variant whose place is gone, or is not the only one, must not pass for planted."""
     with pytest.raises(ValueError, match=rf'expected each exactly once .* found .*{times}'):
         load_definitions(NOTEBOOK, [(old, old)])
-
-
-def test_configuration_is_the_parameters_cell(notebook):
-    """Every name of the parameters cell is kept in checkpoints, is there once, and has a reason."""
-    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
-    tagged = [cell for cell in cells if 'parameters' in cell['metadata'].get('tags', [])]
-    assert len(tagged) == 1
-    source = source_of(tagged[0])
-    lines = source.splitlines()
-    names = []
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign):
-            text = '\n'.join(lines[node.lineno - 1:node.end_lineno])
-            assert '#' in text, f'no reason given: {text}'
-            names += [leaf.id for target in node.targets for leaf in ast.walk(target)
-                      if isinstance(leaf, ast.Name)]
-    constants = 'PRESETS', 'OURS', 'PAPERS', 'SMALL', 'LARGE', 'SMOKE', 'FEW'
-    assert sorted(names) == sorted([*notebook.PARAMETERS, 'preset', *constants])
-    assert len(set(names)) == len(names)
-
-
-def test_classic_is_the_papers_recipe(notebook):
-    """One word gives the recipe of the paper and the public solutions, and all of quick's size."""
-    classic, quick = notebook.PRESETS['classic'], notebook.PRESETS['quick']
-    recipe = dict(batch_size=128, lr=2e-4, beta1=0.5, penalty=0, flip=False, ema_decay=0,
-                  lr_decay=False)
-    assert {name: classic[name] for name in recipe} == recipe
-    assert {name for name in quick if quick[name] != classic[name]} == set(recipe)
 
 
 # ------------------------------------------------------------------------------ the committed state
@@ -183,7 +153,7 @@ def code_cells():
 
 
 @pytest.mark.parametrize('strangers_package, found', [
-    (False, "No module named 'helpers'"), (True, "cannot import name 'choose_preset'")])
+    (False, "No module named 'helpers'"), (True, "cannot import name 'configure'")])
 def test_notebook_alone_says_what_it_misses(folder, strangers_package, found):
     """Also where a package called helpers, somebody else's, is installed."""
     if strangers_package:
@@ -205,9 +175,8 @@ def test_parameters_can_be_injected(monkeypatch):
     scope = {}
     for source in (needs, parameters, 'n_epochs = 1\nseed = 7', imports, configuration):
         exec(source, scope)
-    config = scope['config']
-    assert (config['n_epochs'], config['seed'], config['lr']) == (1, 7, 0.001)
-    assert config['g_conv_dim'] == 4 and sorted(config) == sorted(scope['PARAMETERS'])
+    assert (scope['n_epochs'], scope['seed'], scope['lr']) == (1, 7, 0.001)
+    assert scope['g_conv_dim'] == 4 and scope['max_images'] == 64
 
 
 # ---------------------------------------------------------------------------------------- its tests

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 import problem_unittests as unittests
-from machinery import checkpoints, fast_step, sources
+from machinery import fast_step, sources
+from machinery import run as run_room
 from machinery.batches import DeviceLoader, ImageDataset
-from machinery.checkpoints import Progress
 from machinery.lesson import load_definitions
 from machinery.metric import FaceEncoder
 from machinery.run import Run
@@ -37,11 +37,11 @@ def replace(target, name, replacement):
 # ------------------------------------------------------------------------- faults in the machinery
 
 
-def restore_all_but_the_epoch(progress, state, restore=Progress.restore):
-    restore(progress, state | dict(epoch=0))
+def restore_all_but_the_epoch(run, state, restore=Run._restore):
+    restore(run, state | dict(epoch=0))
 
 
-def load_latest(folder='checkpoints_gan', best=False, load=checkpoints.load_checkpoint):
+def load_latest(folder='checkpoints_gan', best=False, load=run_room.load_checkpoint):
     return load(folder)
 
 
@@ -74,9 +74,9 @@ PARTS = '''parts = dict(D=D, G=G, G_average=G_average,
 REAL_BCE = 'return F.binary_cross_entropy_with_logits(D_out, target)'
 BCE_ROW = "'bce': (bce_d_loss, bce_g_loss),"
 SUBPLOT = 'fig.add_subplot(2, 8, i + 1)\n        imshow((img'
-GRID = 'return generate(G_average, z)'
-ANOTHER_GRID = 'return generate(G_average, torch.randn(z.shape))'
-Z = 'z = torch.randn(len(real), fixed_z.shape[1], device=device)'
+GRID = 'draw = partial(generate, G_average)'
+ANOTHER_GRID = 'draw = lambda z: generate(G_average, torch.randn(z.shape))'
+Z = 'z = torch.randn(len(real), noise_size, device=device)'
 D_ADAM = 'd_optimizer = optim.Adam(D.parameters(), lr, (beta1, beta2)'
 MIX = 'mix = torch.rand(len(real), 1, 1, 1, device=real.device)'
 BOTH_SLOPES = 'return slope_penalty(D, real, wanted=0) + slope_penalty(D, fake, wanted=0)'
@@ -134,10 +134,10 @@ FOUND = [
      edit((PARTS, PARTS.replace(', g_optimizer=g_optimizer', ''))),
      test_run.test_resume_is_exact),
     ('checkpoint without random state',
-     replace(checkpoints, 'set_random_state', lambda state: None),
+     replace(run_room, 'set_random_state', lambda state: None),
      test_run.test_resume_is_exact),
     ('checkpoint without epoch',
-     replace(Progress, 'restore', restore_all_but_the_epoch),
+     replace(Run, '_restore', restore_all_but_the_epoch),
      test_run.test_resume_is_exact),
     ('checkpoint needs its folder',
      replace(Path, 'mkdir', lambda *_, **__: None),
@@ -306,10 +306,10 @@ UNSEEN = [
      edit((Z, Z.replace('randn', 'rand'))),
      unittests.test_train),
     ('losses swapped',
-     edit(('losses.append((d_loss, g_loss))', 'losses.append((g_loss, d_loss))')),
-     unittests.test_train),
+     edit(('torch.stack([d_loss, g_loss,', 'torch.stack([g_loss, d_loss,')),
+     unittests.test_train_step),
     ('line at every batch',
-     edit(('if batch_i % print_every == 0', 'if True')),
+     edit(('config, draw, distance, print_every)', 'config, draw, distance, 1)')),
      unittests.test_train),
     ('straight walk',
      edit((f'{ARC} / torch.sin(angle)', 'return (1 - t) * start + t * end')),
@@ -324,7 +324,7 @@ UNSEEN = [
      replace(fast_step._BFloat16, 'forward', lambda wrapper, x: wrapper.network(x)),
      test_fast_step.test_captured_step_agrees_in_bfloat16),
     ('best checkpoint is the latest',
-     replace(checkpoints, 'load_checkpoint', load_latest),
+     replace(test_run, 'load_checkpoint', load_latest),
      test_run.test_best_epoch_is_kept),
     ('distance draws from the training',
      replace(Run, '_measure', lambda run: (torch.randn(()).item(), 0.0)),

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 import problem_unittests
-from machinery.adopted import call_train
-from machinery.checkpoints import load_history
 from machinery.devices import to_device
+from machinery.files import load_samples, save_samples
+from machinery.lesson import call_train
 from machinery.pictures import plot_distance, plot_losses
-from machinery.samples import load_samples, save_samples
+from machinery.run import load_history
 from tests.lesson.test_notebook import called_tests, run_notebook
 from tests.tools import (
     NOTEBOOK,

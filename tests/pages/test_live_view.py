@@ -123,9 +123,8 @@ def test_an_interrupt_leaves_the_last_picture(notebook, folder, monkeypatch):
 def test_speed_counts_images_and_not_batches():
     """The last batch of an epoch may be smaller, and a resumed run has seen images before."""
     bar = SimpleNamespace(format_dict=dict(n=13, total=26, elapsed=5.0))
-    progress = SimpleNamespace(epoch=2, images_seen=110)
-    run = SimpleNamespace(progress=progress, n_epochs=4, bar=bar, seen_before=10,
-                          batch_shape=(2, 3, 32, 32))
+    run = SimpleNamespace(counts=dict(epoch=2, images_seen=110), n_epochs=4, bar=bar,
+                          seen_before=10)
     assert pictures._title(run).endswith('110 images seen, 20 images/s, 0:05 left')
 
 

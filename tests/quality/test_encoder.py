@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from machinery import metric, pretrained
-from machinery.checkpoints import load_history
 from machinery.metric import (
     ENCODER,
     FaceDistance,
@@ -19,6 +18,7 @@ from machinery.metric import (
 )
 from machinery.pictures import plot_distance
 from machinery.pretrained import load_pair, show_pretrained
+from machinery.run import load_history
 from tests.tools import ASSETS, expect_close, train_tiny
 
 

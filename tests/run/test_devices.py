@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from machinery.checkpoints import load_checkpoint
-from machinery.samples import load_samples
+from machinery.files import load_samples
+from machinery.run import load_checkpoint
 from tests.tools import (
     PROJECT,
     expect_close,

@@ -3,12 +3,14 @@ import pytest
 import torch
 
 import helpers
-from machinery import pretrained
+from machinery import parameters, pretrained
 from machinery.pretrained import NETWORKS, load_pair, save_networks
 from problem_unittests import tiny_training, write_images
 from tests.tools import expect_close
 
-PRESETS = {'quick': dict(n_epochs=8), 'full': dict(n_epochs=50), 'few': dict(n_epochs=10)}
+
+def n_epochs_chosen():
+    return parameters.configure(dict(parameters.QUICK))['n_epochs']
 
 
 @pytest.mark.parametrize('n_images, expected', [(0, 8), (1, 10), (5, 10), (6, 8)])
@@ -16,15 +18,15 @@ def test_few_images_have_a_preset_of_their_own(folder, monkeypatch, capsys, n_im
     """Where DCGAN_DATA names a folder of few images, and the reason is said in the same line."""
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(helpers, 'FEW_IMAGES', 5)
+    monkeypatch.setattr(parameters, 'FEW_IMAGES', 5)
     (folder / 'mine').mkdir()
     write_images(folder / 'mine', n_images)
     monkeypatch.setenv('DCGAN_DATA', 'mine')
-    assert helpers.choose_preset(PRESETS)['n_epochs'] == expected
-    line = capsys.readouterr().out
-    assert ('images are few' in line) == (expected == 10) and line.count('\n') == 1
+    assert n_epochs_chosen() == expected
+    line, *_ = capsys.readouterr().out.splitlines()
+    assert ('images are few' in line) == (expected == 10)
     monkeypatch.setenv('DCGAN_PRESET', 'quick')              # who asks has the say
-    assert helpers.choose_preset(PRESETS)['n_epochs'] == 8
+    assert n_epochs_chosen() == 8
 
 
 @pytest.mark.parametrize('word', ['drawn', ' SVHN'])
@@ -34,7 +36,7 @@ def test_words_are_no_folders(folder, monkeypatch, word):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     write_images(folder / word.strip(), 2)
     monkeypatch.setenv('DCGAN_DATA', word)
-    assert helpers.choose_preset(PRESETS) == PRESETS['quick']
+    assert n_epochs_chosen() == 8
 
 
 @pytest.mark.parametrize('data', ['', 'drawn', 'svhn', 'nowhere'])
@@ -42,7 +44,7 @@ def test_other_data_is_not_few(folder, monkeypatch, data):
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setenv('DCGAN_DATA', data)
-    assert helpers.choose_preset(PRESETS)['n_epochs'] == 8
+    assert n_epochs_chosen() == 8
 
 
 @pytest.mark.parametrize('epoch_size, n_shown', [(0, 5), (3, 5), (12, 10), (50, 50)])
@@ -137,8 +139,8 @@ def test_pair_of_the_project_is_found_from_anywhere(folder):
     assert fits == load_pair(pretrained.PRETRAINED)['generator']
 
 
-def test_preset_few_fits_its_pair(notebook):
+def test_preset_few_fits_its_pair():
     """Its sizes are those of the pair that it starts from."""
-    few = notebook.PRESETS['few']
+    few = parameters.QUICK | parameters.PRESETS['few']
     generator = load_pair(few['start'])['generator']
-    assert (generator['img_size'], generator['conv_dim']) == (few['img_size'], few['conv_dim'])
+    assert (generator['img_size'], generator['conv_dim']) == (few['img_size'], few['g_conv_dim'])

@@ -1,5 +1,4 @@
 """Is it the same run? What is told apart when a run is resumed, and what is not."""
-import json
 import shutil
 import textwrap
 import types
@@ -7,14 +6,14 @@ import types
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from torch.utils.data import DataLoader
 
 from machinery import identity
-from machinery.checkpoints import load_checkpoint
-from machinery.lesson import load_definitions
+from machinery.lesson import call_train, load_definitions
+from machinery.run import load_checkpoint
 from machinery.sources import load_dataset
 from tests.tools import (
     NOTEBOOK,
-    expect_same_run,
     global_names,
     run_training,
     tiny_training,
@@ -34,43 +33,38 @@ def resumed(capsys):
 # ------------------------------------------------------------------------------------------ images
 
 
-def configuration_of(folder, **more):
-    """The part of the configuration that the notebook's own cell makes of a data set."""
-    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
-    source, = [''.join(cell['source']) for cell in cells if cell['id'] == 'newdata02']
-    dataset = load_dataset(str(folder), 32)
-    names = dict(config=dict(data_dir=str(folder), **more), flip=True,
-                 celeba_train_loader=torch.utils.data.DataLoader(dataset))
-    exec(source, names)
-    return names['config']
+def train_on(notebook, folder, **config):
+    """Train tiny networks on the images of a folder."""
+    D, G, names = tiny_training(vars(notebook))
+    images = load_dataset(str(folder), 32)
+    names['celeba_train_loader'] = DataLoader(images, 4, collate_fn=images.collate)
+    with global_names(notebook.train, **names):
+        notebook.train(D, G, 2, config=config)
 
 
 def test_other_images_of_the_same_words_are_another_run(notebook, folder, capsys):
     """cats/train, then dogs/train: the same count, size and name of the folder."""
     write_images(folder / 'cats/train', 4, seed=1)
     write_images(folder / 'dogs/train', 4, seed=2)
-    config = configuration_of(folder / 'cats/train') | dict(data_dir='train')
-    run_training(notebook, 2, **config)
-    config = configuration_of(folder / 'dogs/train') | dict(data_dir='train', resume=True)
-    run_training(notebook, 2, **config)
+    train_on(notebook, folder / 'cats/train', data_dir='train')
+    train_on(notebook, folder / 'dogs/train', data_dir='train', resume=True)
     assert 'it differs in images' in resumed(capsys)
 
 
 def test_replaced_images_are_another_run(notebook, folder, capsys):
     write_images(folder / 'faces', 4, seed=1)
-    run_training(notebook, 2, **configuration_of(folder / 'faces'))
+    train_on(notebook, folder / 'faces')
     write_images(folder / 'faces', 4, size=(60, 60), seed=2)
-    run_training(notebook, 2, **configuration_of(folder / 'faces', resume=True))
+    train_on(notebook, folder / 'faces', resume=True)
     assert 'it differs in images' in resumed(capsys)
 
 
 def test_the_same_images_elsewhere_are_the_same_run(notebook, folder, capsys):
     """The folder may be moved, and max_images may be written in another way."""
     write_images(folder / 'faces', 4)
-    run_training(notebook, 2, **configuration_of(folder / 'faces', max_images=None))
+    train_on(notebook, folder / 'faces', max_images=None, data_dir='faces')
     (folder / 'faces').rename(folder / 'people')
-    config = configuration_of(folder / 'people', max_images=100, resume=True)
-    run_training(notebook, 2, **config)
+    train_on(notebook, folder / 'people', max_images=100, data_dir='people', resume=True)
     assert resumed(capsys) == 'continued'
 
 
@@ -112,17 +106,17 @@ class Begun(Exception):
 
 
 def configuration(notebook):
-    """The configuration that train gives to a run, of which no step is taken."""
+    """The configuration that a training gives to its run, of which no step is taken."""
     found = {}
 
-    def begin(parts, fixed_z, config, *_):
+    def begin(parts, loader, fixed_z, config, *_):
         found.update(config)
         raise Begun
 
     D, G, names = tiny_training(vars(notebook))
     names['helpers'] = types.SimpleNamespace(**vars(notebook.helpers) | dict(Run=begin))
     with global_names(notebook.train, **names), pytest.raises(Begun):
-        notebook.train(D, G, 1)
+        call_train(notebook.train, D, G, 1, 50, None, None, {})
     return found
 
 
@@ -147,17 +141,24 @@ def test_code_that_does_the_same_is_the_same(notebook, old, new):
     assert identity.differences(edited, configuration(notebook)) == []
 
 
+def train_and_ask(notebook, capsys):
+    """Train an epoch by the training cell; say what became of the run before."""
+    D, G, names = tiny_training(vars(notebook))
+    capsys.readouterr()
+    with global_names(notebook.train, **names):
+        call_train(notebook.train, D, G, 1, 50, None, None, dict(resume=True))
+    return capsys.readouterr().out
+
+
 def test_edited_code_is_another_run(notebook, folder, capsys):
     """The run before is kept, and the new one begins; put back, the code is that of the first."""
-    whole = run_training(notebook, 2)
-    run_training(notebook, 1)
+    train_and_ask(notebook, capsys)
     edited = load_definitions(NOTEBOOK, [('0.9 if smooth else 1.0', '0.9 if smooth else 0.95')])
-    capsys.readouterr()
-    run_training(edited, 1, resume=True)
-    assert 'it differs in the code of real_loss' in resumed(capsys)
+    printed = train_and_ask(edited, capsys)
+    assert 'is kept in checkpoints_gan-1/ (it differs in the code of real_loss)' in printed
     shutil.rmtree('checkpoints_gan')
-    shutil.move('checkpoints_gan-2', 'checkpoints_gan')
-    expect_same_run(whole, run_training(notebook, 2, resume=True))
+    shutil.move('checkpoints_gan-1', 'checkpoints_gan')
+    assert 'Continuing checkpoints_gan/ after epoch 1' in train_and_ask(notebook, capsys)
 
 
 def test_network_of_another_name_is_another_run(notebook, folder, capsys):
@@ -211,19 +212,24 @@ def code_in_a_notebook(**words):
 def test_code_of_cells_of_a_notebook():
     """There Python has no source of a class as a whole."""
     code = code_in_a_notebook(sign='+', comment='one')
-    assert set(code) == {'Network', 'helper', 'SLOPE', 'PAIR', '<lambda>'}
+    assert set(code) == {'python', 'Network', 'helper', 'SLOPE', 'PAIR'}
     assert code == code_in_a_notebook(sign='+', comment='two')
     other = code_in_a_notebook(sign='-', comment='one')
-    assert {name for name in code if code[name] != other[name]} == {'PAIR', '<lambda>'}
+    assert {name for name in code if code[name] != other[name]} == {'PAIR'}
     other = code_in_a_notebook(sign='+', comment='one', slopes=(1, 3))
     assert {name for name in code if code[name] != other[name]} == {'Network'}
 
 
-def test_code_that_has_no_source_is_not_compared():
-    """Nor is that of installed packages, which changes with their version."""
-    names = {}
-    exec('def f(x):\n    return x', names)
-    assert identity.code_of(names['f'], torch.nn.Sequential, len, torch.relu) == {}
+def test_code_of_installed_packages_is_not_compared():
+    """It changes with their version."""
+    assert set(identity.code_of(torch.nn.Sequential, len, torch.relu)) == {'python'}
+
+
+def test_code_of_another_python_is_not_compared():
+    """It compiles otherwise: then nothing is known of it."""
+    assert identity.other_code(dict(python='3.11', f='1'), dict(python='3.12', f='2')) == []
+    assert identity.other_code(dict(python='3.12', f='1'), dict(python='3.12', f='2')) == ['f']
+    assert identity.other_code(dict(f='1'), dict(python='3.12', f='2')) == []
 
 
 # ------------------------------------------------------------------------------------------- parts
@@ -245,9 +251,9 @@ def test_edited_architecture_is_another_run(notebook, folder, capsys):
 
 
 @pytest.mark.parametrize('make, what', [
-    (lambda D: torch.optim.SGD(D.parameters(), 0.1, momentum=0.9), 'the state of d_optimizer'),
-    (lambda D: torch.optim.Adam(D.parameters(), 0.1, (0.1, 0.9)), 'the state of d_optimizer'),
-    (lambda D: torch.optim.NAdam(D.parameters(), 0.1), 'the state of d_optimizer'),
+    (lambda D: torch.optim.SGD(D.parameters(), 0.1, momentum=0.9), 'the class of d_optimizer'),
+    (lambda D: torch.optim.Adam(D.parameters(), 2e-4, (0.1, 0.9)), 'the settings of d_optimizer'),
+    (lambda D: torch.optim.NAdam(D.parameters(), 0.1), 'the class of d_optimizer'),
     (lambda D: torch.optim.RAdam(D.parameters(), betas=(0.5, 0.999)), 'the class of d_optimizer')])
 def test_another_optimizer_is_another_run(notebook, folder, capsys, make, what):
     """Its kind and settings; the learning rate itself is changed by schedules."""
@@ -333,15 +339,3 @@ def test_rates_of_a_rescued_run_are_its_own(notebook, folder, capsys):
     train_at(notebook, 2, 4e-4, 1e-4, rescue=0.5, resume=True)
     assert resumed(capsys) == 'continued'
     assert load_checkpoint()['d_optimizer']['param_groups'][0]['lr'] == 2e-4
-
-
-def test_rates_that_a_checkpoint_does_not_know(notebook, folder, capsys):
-    """Of a run of the version before, without a schedule, nobody knows where its rate began."""
-    train_at(notebook, 1, 4e-4, 1e-4)
-    state = load_checkpoint()
-    for name in ('d_optimizer', 'g_optimizer'):
-        del state[name]['param_groups'][0]['initial_lr']
-    torch.save(state, 'checkpoints_gan/latest.pt')
-    capsys.readouterr()
-    train_at(notebook, 2, 2e-4, 2e-4, resume=True)
-    assert resumed(capsys) == 'continued'

@@ -1,5 +1,4 @@
 """Parameters changed in a kernel that has run: what counts is kept, and what to run is said."""
-import contextlib
 import shutil
 import types
 from pathlib import Path
@@ -8,36 +7,28 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from machinery.adopted import call_train
 from machinery.batches import DeviceLoader, ImageDataset
-from machinery.checkpoints import load_checkpoint
 from machinery.drawn import drawn_faces
-from machinery.parameters import as_they_count
+from machinery.lesson import call_train
+from machinery.parameters import QUICK, config_of
+from machinery.run import load_checkpoint
 from tests.tools import Acting, global_names, numbers_of, raises, tiny_training
 
 
 class Kernel:
     """A notebook whose cells can be run again, one by one: each makes something of its own."""
 
-    def __init__(self, notebook, **names):
+    def __init__(self, notebook):
         self.notebook = notebook
-        self.names = dict(
-            PARAMETERS='batch_size img_size g_conv_dim z_size objective lr beta1 beta2 '
-                       'n_epochs resume'.split(),
-            batch_size=4, img_size=32, g_conv_dim=4, z_size=6, objective='bce', lr=4e-4, beta1=0.0,
-            beta2=0.999, n_epochs=1, resume=True) | names
-        self.configure()
+        self.names = QUICK | dict(
+            batch_size=4, d_conv_dim=4, g_conv_dim=4, z_size=6, lr=4e-4, n_epochs=1,
+            distance_every=1, print_every=50, live_view=False, penalty=0, flip=False, rescue=0)
         self.make_loader()
         self.build_network()
         self.make_optimizers()
 
-    def configure(self, **changes):
-        """Change parameters, and run the cell with helpers.configure."""
-        self.names |= changes
-        self.config = {name: self.names[name] for name in self.names['PARAMETERS']}
-
-    def make_loader(self):
-        faces = ImageDataset(drawn_faces(10, 32), source='drawn')
+    def make_loader(self, seed=0):
+        faces = ImageDataset(drawn_faces(10, 32, seed), source=f'drawn {seed}')
         loader = DataLoader(faces, self.names['batch_size'], shuffle=True,
                             collate_fn=faces.collate)
         self.names['celeba_train_loader'] = loader
@@ -51,12 +42,12 @@ class Kernel:
         optimizers = self.notebook.make_optimizers(self.D, self.G, lr, beta1, beta2)
         self.names['d_optimizer'], self.names['g_optimizer'] = optimizers
 
-    def train(self):
+    def train(self, distance=None):
         """Run the training cell; return the configuration that its checkpoint has."""
         train = self.notebook.train
         with global_names(train, **self.names):
-            call_train(train, self.D, self.G, self.names['n_epochs'], 50, self.loader, None,
-                       self.config)
+            call_train(train, self.D, self.G, self.names['n_epochs'], 50, self.loader, distance,
+                       config_of(self.names))
         return load_checkpoint()['config']
 
 
@@ -67,7 +58,7 @@ def kernel(notebook, folder):
 
 def test_parameters_that_were_used_are_kept_as_they_are(kernel, capsys):
     config = kernel.train()
-    assert config['lr'] == 4e-4 and config['batch_size'] == 4 and config['data'] == 'drawn'
+    assert config['lr'] == 4e-4 and config['batch_size'] == 4 and config['data'] == 'drawn 0'
     assert 'that counts' not in capsys.readouterr().out
 
 
@@ -76,13 +67,10 @@ def test_parameters_that_were_used_are_kept_as_they_are(kernel, capsys):
     ('beta2', 0.9, 0.999, 'make_optimizers'), ('batch_size', 8, 4, 'get_dataloader'),
     ('z_size', 9, 6, 'build_network'), ('g_conv_dim', 8, 4, 'build_network'),
     ('img_size', 64, 32, 'build_network')])
-@pytest.mark.parametrize('configured', [True, False])
-def test_what_was_made_is_what_counts(kernel, capsys, name, value, old, cell, configured):
+def test_what_was_made_is_what_counts(kernel, capsys, name, value, old, cell):
     """Changed, but the cell that makes something of it was not run again: the same run goes on."""
     kernel.train()
     kernel.names |= {name: value, 'n_epochs': 2}
-    if configured:
-        kernel.configure()
     capsys.readouterr()
     assert kernel.train()[name] == old
     printed = capsys.readouterr().out
@@ -101,15 +89,14 @@ def test_parameter_of_which_something_was_made_anew_is_kept(kernel, capsys):
 
 
 @pytest.mark.parametrize('start, loaded', [('my_pair', ''), ('', 'my_pair')])
-def test_pair_that_was_not_loaded_is_told(kernel, start, loaded):
+def test_pair_that_was_not_loaded_is_told(kernel, capsys, monkeypatch, start, loaded):
     """The parameter was changed, and the cell with build_network was not run again."""
+    monkeypatch.setattr(kernel.notebook.helpers, 'load_pair', lambda folder: dict(
+        G_average=kernel.G.state_dict()))
     kernel.names['start'] = start
-    kernel.names['PARAMETERS'].append('start')
-    kernel.configure()
-    if loaded:
-        kernel.G.start = loaded
-    with pytest.raises(ValueError, match=f"start: found '{start}', but G has .* build_network on"):
-        kernel.train()
+    kernel.G.start = loaded
+    assert kernel.train()['start'] == loaded
+    assert f'start: found {start!r}, but G was made with {loaded!r}' in capsys.readouterr().out
 
 
 def test_two_time_scales_are_nobodys_fault(kernel, capsys):
@@ -129,13 +116,21 @@ def test_two_time_scales_are_nobodys_fault(kernel, capsys):
         capsys.readouterr().out)
 
 
-def test_parameter_that_config_does_not_have_yet(kernel):
-    """The parameters' cell and the training cell alone: the old objective must not be trained."""
-    kernel.train()
+def test_parameter_changed_before_training_counts(kernel):
+    """The parameters' cell and the training cell alone: what is set now is trained with."""
     kernel.names['objective'] = 'hinge'
-    with pytest.raises(ValueError, match="objective: found 'hinge', but config was made with 'bce'"
-                                         '. Run the notebook from the cell with helpers.configure'):
+    assert kernel.train()['objective'] == 'hinge'
+
+
+@pytest.mark.parametrize('name, value, message', [
+    ('objective', 'hinges', "objective: found 'hinges', .* Did you mean 'hinge'?"),
+    ('augmentation', ('blur',), "augmentation: found 'blur', expected one of 'colour'")])
+def test_names_that_nothing_has_are_refused(kernel, name, value, message):
+    """Before the run begins."""
+    kernel.names[name] = value
+    with pytest.raises(ValueError, match=message):
         kernel.train()
+    assert not Path('checkpoints_gan').exists()
 
 
 def test_more_epochs_need_no_other_cell(kernel):
@@ -149,7 +144,7 @@ def test_more_epochs_need_no_other_cell(kernel):
 def test_trained_networks_start_no_other_run(kernel, changes, why):
     """What stands there as epoch 1 would be epoch 2 of something else. The earlier run stays."""
     kernel.train()
-    kernel.configure(**changes)
+    kernel.names |= changes
     with pytest.raises(ValueError, match=f'trained already, .*{why}.* cell with build_network on'):
         kernel.train()
     assert load_checkpoint()['config']['objective'] == 'bce'
@@ -160,20 +155,21 @@ def test_trained_networks_start_no_other_run(kernel, changes, why):
 
 def test_other_images_are_told_where_their_cells_were_not_run(kernel):
     """The loader of the old images, or a distance from those, would train or judge by them."""
-    kernel.train()
-    new = ImageDataset(drawn_faces(10, 32, seed=1), source='new')
-    kernel.names['celeba_train_loader'] = DataLoader(new, 4, collate_fn=new.collate)
+    old, old_images = kernel.loader, kernel.names['celeba_train_loader'].dataset.images
+    kernel.make_loader(seed=1)
+    new, kernel.loader = kernel.loader, old
     with pytest.raises(ValueError, match='loader: it holds other images .* get_dataloader on'):
         kernel.train()
-    kernel.loader = DeviceLoader(kernel.names['celeba_train_loader'], 'cpu')
-    kernel.build_network()
-    kernel.make_optimizers()
-    for images, refused in ((drawn_faces(10, 32), True), (new.images.clone(), False)):
-        distance = types.SimpleNamespace(images=images)
-        check = pytest.raises(ValueError, match='distance: it was made with other images')
-        with check if refused else contextlib.nullcontext():
-            as_they_count(kernel.config, kernel.names, kernel.G, kernel.loader, distance)
-    assert kernel.train()['data'] == 'new'
+    kernel.loader = new
+    with pytest.raises(ValueError, match='distance: it was made with other images'):
+        kernel.train(types.SimpleNamespace(images=old_images))
+    same_images = kernel.names['celeba_train_loader'].dataset.images.clone()
+
+    def distance(images):
+        return 1.0
+
+    distance.images = same_images
+    assert kernel.train(distance)['data'] == 'drawn 1'
 
 
 def test_trained_networks_start_no_run_where_the_earlier_one_was_deleted(kernel):
@@ -189,17 +185,25 @@ def test_trained_networks_start_no_run_where_the_earlier_one_was_deleted(kernel)
     kernel.train()
 
 
-def test_networks_are_new_again_where_no_epoch_was_finished(kernel, capsys):
-    """An interrupt in epoch 1: the same cell begins anew, as it says, and not half trained."""
-    before = numbers_of(kernel.D), numbers_of(kernel.G)
-    kernel.loader = Acting(kernel.loader, 2, raises(KeyboardInterrupt()))
-    with pytest.raises(FileNotFoundError):           # there is no checkpoint yet
+def test_interrupt_in_the_first_epoch(notebook, folder, capsys):
+    """The same cell begins anew, as it says, and not half trained: as if nothing had happened."""
+    whole = Kernel(notebook)
+    torch.manual_seed(7)
+    whole.train()
+    shutil.rmtree('checkpoints_gan')
+    Path('train_samples.pkl').unlink()
+
+    kernel = Kernel(notebook)
+    loader, kernel.loader = kernel.loader, Acting(kernel.loader, 2, raises(KeyboardInterrupt()))
+    torch.manual_seed(7)
+    with pytest.raises(FileNotFoundError, match='no epoch yet'):
         kernel.train()
     assert 'To go on, run this cell, or the same command, again.' in capsys.readouterr().out
-    assert torch.equal(numbers_of(kernel.D), before[0])
-    assert torch.equal(numbers_of(kernel.G), before[1])
+    kernel.loader = loader
     kernel.train()
-    assert load_checkpoint()['epoch'] == 1
+    assert 'Continuing checkpoints_gan/ after epoch 0' in capsys.readouterr().out
+    assert torch.equal(numbers_of(kernel.D), numbers_of(whole.D))
+    assert torch.equal(numbers_of(kernel.G), numbers_of(whole.G))
 
 
 def test_rescued_run_goes_on_in_the_same_kernel(kernel, capsys):
@@ -211,7 +215,7 @@ def test_rescued_run_goes_on_in_the_same_kernel(kernel, capsys):
         return step(*arguments, **options) + (float('inf') if len(calls) == 2 else 0)
 
     kernel.notebook.train_step = bad_once
-    kernel.config['rescue'] = 0.5
+    kernel.names['rescue'] = 0.5
     kernel.train()
     kernel.names['n_epochs'] = 2
     assert kernel.train()['lr'] == 4e-4

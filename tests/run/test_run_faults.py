@@ -1,10 +1,8 @@
-"""What goes wrong in a run: a full disk, bad numbers, memory that is short, an end from outside."""
+"""What goes wrong in a run: a full disk, bad numbers, memory that is short."""
 import gc
-import io
 import math
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,9 +11,9 @@ import pytest
 import torch
 
 import helpers
-from machinery import console, report
-from machinery.checkpoints import load_checkpoint, load_history
-from machinery.samples import load_samples
+from machinery import run as run_room
+from machinery.files import load_samples
+from machinery.run import load_checkpoint
 from tests.tools import Acting, global_names, raises, run_training, tiny_training, train_tiny
 
 NO_SPACE = OSError(28, 'No space left on device')
@@ -62,34 +60,6 @@ def test_vanished_folder_is_made_again(notebook, folder, monkeypatch):
     monkeypatch.setattr(notebook, 'generate', deleting)
     assert run_training(notebook, 3)['epoch'] == 3
     assert len(calls) == 3
-
-
-# ---------------------------------------------------------------------------- an end from outside
-
-
-def terminated_at_batch_5(loader):
-    return Acting(loader, at=5, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
-
-
-@pytest.mark.parametrize('in_notebook', [True, False])
-def test_terminated_like_interrupted(notebook, folder, monkeypatch, capsys, in_notebook):
-    """SIGTERM in the second epoch: all is saved, and the old handler is back.
-
-    In a notebook train returns what it has; a script ends, with the status that tells of SIGTERM.
-    """
-    monkeypatch.setattr(console, 'in_notebook', lambda: in_notebook)
-    monkeypatch.setattr(console, '_DisplayArea', io.StringIO)
-    before = signal.getsignal(signal.SIGTERM)
-    if in_notebook:
-        _, _, losses = train_tiny(notebook, 9, wrap=terminated_at_batch_5)
-        assert len(losses) in (4, 5)
-    else:
-        with pytest.raises(SystemExit) as end:
-            train_tiny(notebook, 9, wrap=terminated_at_batch_5)
-        assert end.value.code == 143
-    assert 'Interrupted in epoch 2' in capsys.readouterr().out
-    assert load_checkpoint()['epoch'] == 1 and len(load_history()['per_epoch']) == 1
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # ------------------------------------------------------------------------------------- bad numbers
@@ -153,7 +123,7 @@ def test_going_back_saves_nothing(notebook, folder, monkeypatch, capsys):
 def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
     """One and the same face sixteen times, and a D that is always right, get a line each."""
     figures = torch.tensor([0.0, 9.0, 0.999, 0.001])
-    monkeypatch.setattr(report, 'YOUNG', 3)
+    monkeypatch.setattr(run_room, 'YOUNG', 3)
     monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
     monkeypatch.setattr(notebook, 'train_step', lambda *_, **__: figures)
     train_tiny(notebook, 1, print_every=50)
@@ -232,22 +202,19 @@ def test_step_whose_figures_keep_their_graph(notebook, folder, monkeypatch):
 
 @pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory.'), MemoryError(),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_out_of_memory_says_what_fits(notebook, folder, monkeypatch, error):
-    """From the third epoch on, six images at once are too many: the message names what fits."""
-    D, G, names = tiny_training(vars(notebook), n_images=16, batch_size=8)
-    forward, calls = G.forward, []
+def test_out_of_memory_says_what_to_do(notebook, folder, monkeypatch, error):
+    """In the third epoch: one sentence, and the two epochs before are kept."""
+    step, calls = notebook.train_step, []
 
-    def small(z):
+    def greedy(*arguments, **options):
         calls.append(1)
-        if len(calls) > 4 and len(z) > 6:
+        if len(calls) == 8:
             raise error
-        return forward(z)
+        return step(*arguments, **options)
 
-    monkeypatch.setattr(G, 'forward', small)
-    names['generate'] = lambda G, z: torch.randn(16, 3, 32, 32)
-    message = 'batch_size 8 at 32x32. .* fits .*: 2. All up to epoch 2 is in'
-    with global_names(notebook.train, **names), pytest.raises(MemoryError, match=message):
-        notebook.train(D, G, 3, config=dict(ema_decay=0.9))
+    monkeypatch.setattr(notebook, 'train_step', greedy)
+    with pytest.raises(MemoryError, match='halve batch_size.* All up to epoch 2 is in'):
+        train_tiny(notebook, 3)
     assert load_checkpoint()['epoch'] == 2
 
 
