@@ -30,7 +30,7 @@ from experiments.settings import SETTINGS
 from experiments.study import N_JUDGED
 
 AS_IT_IS, BALANCED = 'as it is', 'balanced'              # training sets
-LABELS, TRAINING, GENERATED = 'training, by label', 'training', 'generated'      # faces
+FACES = LABELS, TRAINING, GENERATED = 'training, by label', 'training', 'generated'
 COLUMNS = ('figure', 'training_set', 'faces', 'mean', 'lowest', 'highest', 'n_runs', 'seeds',
            'images_a_run', 'faces_judged', 'data', 'device', 'torch', 'command')
 
@@ -55,8 +55,7 @@ def run(item, folder, balance, n_images):
     """Train once, in a folder that vanishes.
 
     item  (training set, seed)
-    Returns (training set, seed, {faces: {figure: value}}, images seen); None for the figures where
-    numbers went bad.
+    Returns (item, {(faces, figure): value}, images seen); no values where numbers went bad.
     """
     training_set, seed = item
     config = SETTINGS['recipe'].config
@@ -73,17 +72,17 @@ def run(item, folder, balance, n_images):
         drawn = list(loader.sampler)[:N_JUDGED]
         G, images_seen = study.train(notebook, config, loader, seed, n_images)
         if G is None:
-            return training_set, seed, None, images_seen
+            return item, {}, images_seen
         generated = runs.draw(notebook, G, N_JUDGED, seed)
-        distances = {f'Fréchet face distance to faces {name}': distance(generated)
-                     for name, distance in references.items()}
     names, labels = helpers.load_attributes(loader.dataset)
-    training_faces = loader.dataset.images[drawn]
-    figures = {
-        LABELS: shares(names, labels[drawn], balance),
-        TRAINING: shares(*helpers.seen_attributes(training_faces), balance),
-        GENERATED: shares(*helpers.seen_attributes(generated), balance) | distances}
-    return training_set, seed, figures, images_seen
+    crowds = {LABELS: (names, labels[drawn]),
+              TRAINING: helpers.seen_attributes(loader.dataset.images[drawn]),
+              GENERATED: helpers.seen_attributes(generated)}
+    values = {(faces, figure): value for faces, (names, seen) in crowds.items()
+              for figure, value in shares(names, seen, balance).items()}
+    for name, distance in references.items():
+        values[GENERATED, f'Fréchet face distance to faces {name}'] = distance(generated)
+    return item, values, images_seen
 
 
 def distance_from_draw(loader):
@@ -93,42 +92,25 @@ def distance_from_draw(loader):
     return helpers.FaceDistance(images, helpers.choose_device(), N_JUDGED, seed=None)
 
 
-def summarise(finished):
-    """Yield a dict of training_set, faces, figure and values for each figure, over the runs.
-
-    finished  {training set: the figures of its runs}
-    """
-    for training_set, faces in itertools.product(finished, (LABELS, TRAINING, GENERATED)):
-        runs = [figures[faces] for figures in finished[training_set]]
-        for figure in runs[0] if runs else ():
-            yield dict(training_set=training_set, faces=faces, figure=figure,
-                       values=[figures[figure] for figures in runs])
-
-
-def write(folder, summaries, whence):
+def write(folder, values, whence):
+    """Write balance.csv; values is {(training set, faces, figure): a list, one a run}."""
     rows = []
-    for summary in summaries:
-        values = summary['values']
-        mean = sum(values) / len(values)
-        numbers = dict(mean=mean, lowest=min(values), highest=max(values))
-        row = whence | {name: summary[name] for name in ('figure', 'training_set', 'faces')}
-        row |= {name: f'{value:.4f}' for name, value in numbers.items()}
-        row['n_runs'] = len(values)
-        rows.append(row)
-    key = ('figure', 'training_set', 'faces')
-    common.Table(folder / 'balance.csv', COLUMNS, key).write(rows)
+    for (training_set, faces, figure), each in values.items():
+        numbers = dict(mean=sum(each) / len(each), lowest=min(each), highest=max(each))
+        rows.append(whence | dict(figure=figure, training_set=training_set, faces=faces,
+                                  n_runs=len(each))
+                    | {name: f'{value:.4f}' for name, value in numbers.items()})
+    rows.sort(key=lambda row: (row['training_set'], FACES.index(row['faces'])))
+    common.Table(folder / 'balance.csv', COLUMNS, COLUMNS[:3]).write(rows)
 
 
-def draw(folder, summaries):
+def draw(folder, values):
     """Draw the mean shares of the 40 attributes, as the encoder sees them, in balance.png."""
     attributes = helpers.FaceEncoder.trained().attribute_names
     means = {}
-    for summary in summaries:
-        if summary['faces'] == LABELS or summary['figure'] not in attributes:
-            continue
-        label = f'{summary["faces"]}, {summary["training_set"]}'
-        values = summary['values']
-        means.setdefault(label, {})[summary['figure']] = sum(values) / len(values)
+    for (training_set, faces, figure), each in values.items():
+        if faces != LABELS and figure in attributes:
+            means.setdefault(f'{faces}, {training_set}', {})[figure] = sum(each) / len(each)
     helpers.plot_attributes(means)
     plt.savefig(folder / 'balance.png', dpi=80, bbox_inches='tight')
     plt.close()
@@ -147,28 +129,26 @@ def main(arguments=None):
     os.environ['DCGAN_FAST'] = '1'
     if 'DCGAN_ATTRIBUTES' in os.environ:             # the runs have other folders of their own
         os.environ['DCGAN_ATTRIBUTES'] = os.path.abspath(os.environ['DCGAN_ATTRIBUTES'])
-    finished, n_bad = {AS_IT_IS: [], BALANCED: []}, 0
+    values, n_bad = {}, 0
     with common.scratch_folder():
         dataset = study.get_loader(common.notebook_definitions(), folder, 1, 32).dataset
         helpers.balancing_sampler(dataset, balance)          # what is wrong with them shows here
         call = functools.partial(run, folder=folder, balance=balance, n_images=options.budget)
-        work = list(itertools.product(finished, seeds))
-        for training_set, seed, figures, images_seen in runs.in_parallel(call, work, n_processes):
-            said = f'{training_set:9} seed {seed} | {images_seen:,} images seen'
-            if figures:
-                finished[training_set].append(figures)
-            else:
-                n_bad += 1
-                said += ', then numbers went bad: left out'
-            print(said, flush=True)
+        work = list(itertools.product((AS_IT_IS, BALANCED), seeds))
+        for item, found, images_seen in runs.in_parallel(call, work, n_processes):
+            training_set, seed = item
+            n_bad += not found
+            print(f'{training_set:9} seed {seed} | {images_seen:,} images seen'
+                  f'{"" if found else ", then numbers went bad: left out"}', flush=True)
+            for key, value in found.items():
+                values.setdefault((training_set, *key), []).append(value)
     command = common.command('balance', '--folder', 'FOLDER', '--balance', *balance,
                              '--budget', options.budget, '--seeds', *seeds)
     whence = dict(seeds=' '.join(map(str, seeds)), images_a_run=images_seen, faces_judged=N_JUDGED,
                   data=f'{folder.name}/', **common.provenance(command))
-    summaries = list(summarise(finished))
-    if summaries:
-        write(options.into, summaries, whence)
-        draw(options.into, summaries)
+    if values:
+        write(options.into, values, whence)
+        draw(options.into, values)
     sys.exit(f'{n_bad} runs went bad' if n_bad else 0)
 
 

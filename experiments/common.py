@@ -96,6 +96,14 @@ def read_csv(path):
     return list(reader.fieldnames or ()), rows
 
 
+def grouped(rows, *columns):
+    """Return rows as {what they hold in some columns, a tuple: [rows]}."""
+    found = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
 class Table:
     """A csv file of results: its rows are dicts, and each row says where it comes from.
 

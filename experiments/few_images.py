@@ -248,18 +248,20 @@ def learn_drawn(notebook, place):
 
 def summarise(rows):
     """Return rows for few_images_summary.csv: median, lowest and highest of the seeds."""
-    groups = {}
-    for row in rows:
-        place = tuple(row[name] for name in SUMMARY[:5])
-        groups.setdefault(place, []).append(row)
     found = []
-    for place, group in groups.items():
+    for place, group in common.grouped(rows, *SUMMARY[:5]).items():
         ffd = [float(row['ffd']) for row in group]
         found.append(dict(zip(SUMMARY[:5], place, strict=True)) | dict(
             ffd=f'{statistics.median(ffd):.2f}', lowest=f'{min(ffd):.2f}',
             highest=f'{max(ffd):.2f}', seeds=len(ffd), device=group[0]['device'],
             torch=group[0]['torch'], command=common.command('few_images', '--figure')))
     return found
+
+
+def write_summary(folder, rows):
+    """Write few_images_summary.csv, which follows from rows of few_images.csv."""
+    table = common.Table(folder / 'few_images_summary.csv', SUMMARY, SUMMARY[:5])
+    table.write(summarise(rows))
 
 
 def draw(folder, rows, n_images=100):
@@ -375,8 +377,7 @@ def main(arguments=None):
     rows = results_table(options.into).read()
     if not rows:
         sys.exit('few_images.csv: no finished run')
-    common.Table(options.into / 'few_images_summary.csv', SUMMARY,
-                 SUMMARY[:5]).write(summarise(rows))
+    write_summary(options.into, rows)
     draw(options.into, rows)
     sys.exit(f'{n_failed} runs failed' if n_failed else 0)
 

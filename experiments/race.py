@@ -119,10 +119,11 @@ def times(rows):
     there, 'seeds_there' says how many did, and there are no seconds.
     """
     found = []
-    in_order = sorted(rows, key=lambda row: (list(RECIPES).index(row['recipe']), recipe_of(row)))
-    by_recipe = itertools.groupby(in_order, recipe_of)
-    for (name, size, device), group in by_recipe:
-        group = list(group)
+    recipes = list(RECIPES)
+    groups = common.grouped(rows, 'recipe', 'image_size', 'device')
+    in_order = sorted(groups, key=lambda group: (recipes.index(group[0]), *group[1:]))
+    for name, size, device in in_order:
+        group = groups[name, size, device]
         seeds = {row['seed'] for row in group}
         if len(group) <= len(seeds):             # of one length, which may be none too short
             continue
@@ -136,10 +137,6 @@ def times(rows):
                             highest=f'{max(best):.1f}')
             found.append(row)
     return found
-
-
-def recipe_of(row):
-    return row['recipe'], row['image_size'], row['device']
 
 
 def quickest(rows, seed, target):
@@ -157,13 +154,8 @@ def draw(folder, rows, size):
                                    ('seconds of training', 'images seen'), strict=True):
         for number, name in enumerate(RECIPES):
             mine = [row for row in rows if row['recipe'] == name]
-            x = [float(row[column]) for row in mine]
-            y = [float(row['ffd']) for row in mine]
-            axes.plot(x, y, 'o', color=f'C{number}', markersize=4, alpha=0.6)
-            lengths = sorted({int(row['images_seen']) for row in mine})
-            middle = [(median_at(mine, column, n), median_at(mine, 'ffd', n)) for n in lengths]
-            if middle:
-                axes.plot(*zip(*middle, strict=True), color=f'C{number}', label=name)
+            if mine:
+                draw_line(axes, f'C{number}', name, mine, column)
         axes.axhline(float(rows[0]['floor']), color='black', linestyle='--', linewidth=0.8)
         axes.set(xscale='log', yscale='log', xlabel=label)
         axes.yaxis.set_major_formatter('{x:g}')
@@ -174,10 +166,16 @@ def draw(folder, rows, size):
     plt.close()
 
 
-def median_at(rows, column, n_images):
-    """Return the median of a column over the seeds of one length."""
-    return statistics.median(float(row[column]) for row in rows
-                             if int(row['images_seen']) == n_images)
+def draw_line(axes, colour, name, rows, column):
+    """Draw a dot for each run of a recipe, and a line through the medians of each length."""
+    points = [(float(row[column]), float(row['ffd'])) for row in rows]
+    axes.plot(*zip(*points, strict=True), 'o', color=colour, markersize=4, alpha=0.6)
+    middle = []
+    for _, group in sorted(common.grouped(rows, 'images_seen').items(),
+                           key=lambda pair: int(*pair[0])):
+        middle.append([statistics.median(float(row[name]) for row in group)
+                       for name in (column, 'ffd')])
+    axes.plot(*zip(*middle, strict=True), color=colour, label=name)
 
 
 # ------------------------------------------------------------------------------------- the command

@@ -12,7 +12,7 @@ import re
 import statistics
 
 from experiments import common
-from experiments.common import ASSETS, PROJECT, markdown
+from experiments.common import ASSETS, PROJECT, grouped, markdown
 from experiments.few_images import AS_IT_IS, LONGER, WAYS
 from machinery import files
 
@@ -30,14 +30,6 @@ def rows_of(name):
 def by(column, name):
     """Return the rows of a csv as {what they hold in a column: row}."""
     return {row[column]: row for row in rows_of(name)}
-
-
-def grouped(rows, *columns):
-    """Return rows as {what they hold in some columns, a tuple: [rows]}."""
-    found = {}
-    for row in rows:
-        found.setdefault(tuple(row[column] for column in columns), []).append(row)
-    return found
 
 
 def speeds(name, device=CPU):

@@ -18,8 +18,10 @@ from experiments import (
     compare,
     encoder,
     export,
+    few_images,
     memorisation,
     pictures,
+    race,
     study,
     study_summary,
     tables,
@@ -261,6 +263,15 @@ def test_summary_follows_from_the_runs(tmp_path):
     study_summary.write(tmp_path, summaries)
     summary = tmp_path / 'study_summary.csv'
     assert summary.read_bytes() == (ASSETS / 'study_summary.csv').read_bytes()
+
+
+def test_other_summaries_follow_from_the_runs(tmp_path):
+    """race_times.csv and few_images_summary.csv, byte for byte."""
+    rows = common.Table(ASSETS / 'race.csv', race.COLUMNS, race.KEY).read()
+    race.summarise(tmp_path, rows)
+    few_images.write_summary(tmp_path, few_images.results_table(ASSETS).read())
+    for name in ('race_times.csv', 'few_images_summary.csv'):
+        assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(('values', 'base', 'verdict'), [
