@@ -65,7 +65,7 @@ def load_networks(folder, known):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != config['sha256']:
             raise ValueError('another file')
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f'{path} does not exist: take it again from where {folder.name} '
                                 f'came from.') from error
     except (KeyError, TypeError, ValueError) as error:
