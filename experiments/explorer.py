@@ -14,7 +14,6 @@ from pathlib import Path
 import helpers
 from experiments import common
 from experiments import directions as measured_directions
-from machinery import pretrained
 from machinery.explorer import make_page, write_page
 
 
@@ -42,9 +41,7 @@ def main(arguments=None):
     whose, config = {}, {}
     if options.run:
         config = helpers.load_checkpoint(options.run, best=True)['config']
-        data = config.get('data') or 'Pictures that the run does not name'
-        learnt = pretrained.THEN.join([data, *config.get('pair_learnt', [])])
-        whose = dict(data=learnt, folder=os.path.relpath(options.run))
+        whose = dict(data=G.learnt, folder=os.path.relpath(options.run))
     held, rows = {}, []
     if not options.no_sliders and config.get('dataset') != 'svhn':       # no faces, no smiles
         held, rows = sliders_of(G)

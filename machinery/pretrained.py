@@ -192,7 +192,8 @@ def arguments_of(config):
 def rebuild(Generator, config, weights):
     """Build the Generator that a configuration describes (see arguments_of), with trained weights.
 
-    Returns G on the CPU, which knows its z_size. Raises ValueError, in one sentence, where the
+    Returns G on the CPU; it knows its z_size, and in .learnt what it was trained on, in words. Raises
+    ValueError, in one sentence, where the
     weights are those of another Generator: of other shapes, or of other code, where that is known.
     """
     arguments = arguments_of(config)
@@ -203,6 +204,7 @@ def rebuild(Generator, config, weights):
         raise ValueError(f'the weights were trained with other code of {", ".join(changed)} than '
                          f'is defined here: put it back, or train again.')
     G.z_size = arguments['z_size']
+    G.learnt = THEN.join([config.get('data') or UNNAMED, *config.get('pair_learnt', [])])
     return G
 
 

@@ -69,7 +69,8 @@ def main(times):
         grids = on_disk(load_samples, len)
         history = on_disk(load_history, lambda figures: len(figures['per_epoch']))
         assert epoch >= reached, (crash, epoch, reached)
-        assert history == epoch and 10 * (epoch - grids) <= grids + 10, (crash, epoch, grids, history)
+        assert history == epoch, (crash, epoch, history)
+        assert 10 * (epoch - grids) <= grids + 10, (crash, epoch, grids)
         reached = epoch
     compare_with_a_whole_run(notebook, reached)
     print(f'{times} crashes, {n_in_writing} of them while a file was written, {reached} epochs')
