@@ -18,10 +18,6 @@ import itertools
 import os
 import sys
 
-import matplotlib
-
-matplotlib.use('agg')
-import matplotlib.pyplot as plt
 import torch
 
 import helpers
@@ -112,8 +108,7 @@ def draw(folder, values):
         if faces != LABELS and figure in attributes:
             means.setdefault(f'{faces}, {training_set}', {})[figure] = sum(each) / len(each)
     helpers.plot_attributes(means)
-    plt.savefig(folder / 'balance.png', dpi=80, bbox_inches='tight')
-    plt.close()
+    common.save_figure(folder / 'balance.png', bbox_inches='tight')
 
 
 def main(arguments=None):

@@ -7,6 +7,10 @@ import shlex
 import tempfile
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
 import torch
 
 import helpers
@@ -68,6 +72,12 @@ def in_half_precision(weights):
     for name, value in weights.items():
         halved[name] = value.half() if value.is_floating_point() else value
     return halved
+
+
+def save_figure(path, **options):
+    """Save the current figure, and close it."""
+    plt.savefig(path, **dict(dpi=80) | options)
+    plt.close()
 
 
 @contextlib.contextmanager

@@ -14,10 +14,6 @@ import hashlib
 import io
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('agg')
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
@@ -25,6 +21,7 @@ from torch.nn import functional as F
 
 import helpers
 from experiments import common
+from experiments.common import plt
 from machinery import files, pictures
 from machinery import latent as rooms
 from machinery.metric import FaceEncoder
@@ -185,8 +182,7 @@ def draw_figure(path, G, held, rows):
         axes.set(xticks=[], yticks=[], frame_on=False)
         axes.set_ylabel(label(name, rows), rotation=0, ha='right', va='center', fontsize=9)
     file = io.BytesIO()
-    plt.savefig(file, dpi=80, bbox_inches='tight')
-    plt.close()
+    common.save_figure(file, bbox_inches='tight')
     Image.open(file).convert('RGB').quantize(256).save(path, optimize=True)   # a third of the size
 
 

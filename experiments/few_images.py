@@ -25,16 +25,13 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('agg')
-import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import resize
 
 import helpers
 from experiments import common, memorisation, runs
+from experiments.common import plt
 from experiments.export import images_of_run
 from experiments.settings import BASE
 from machinery.pretrained import NETWORKS, PRETRAINED, save_networks
@@ -283,8 +280,7 @@ def draw(folder, rows, n_images=100):
         axes.grid(alpha=0.2)
     panels[0].set_ylabel('Fréchet face distance')
     panels[0].legend(fontsize='small')
-    plt.savefig(folder / 'few-images.png', dpi=80)
-    plt.close()
+    common.save_figure(folder / 'few-images.png')
 
 
 def plot_median(axes, points, colour, label):

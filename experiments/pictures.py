@@ -12,10 +12,6 @@ out, and is judged by faces that it was trained on.
 """
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('agg')
-import matplotlib.pyplot as plt
 import torch
 
 import helpers
@@ -23,8 +19,7 @@ from experiments import common, export
 
 
 def save_figure(into, name):
-    plt.savefig(into / f'{name}.png', dpi=80, bbox_inches='tight')
-    plt.close()
+    common.save_figure(into / f'{name}.png', bbox_inches='tight')
 
 
 def draw_pictures(into, samples, history, floor, best_epoch):

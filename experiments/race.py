@@ -18,13 +18,9 @@ import itertools
 import statistics
 import sys
 
-import matplotlib
-
-matplotlib.use('agg')
-import matplotlib.pyplot as plt
-
 import helpers
 from experiments import common, runs
+from experiments.common import plt
 from experiments.settings import BASE, RECIPE, in_words
 from experiments.steps import STEPS, definitions_with
 
@@ -162,8 +158,7 @@ def draw(folder, rows, size):
         axes.grid(alpha=0.2)
     panels[0].set_ylabel('Fréchet face distance')
     panels[0].legend()
-    plt.savefig(folder / f'race-{size}.png', dpi=80)
-    plt.close()
+    common.save_figure(folder / f'race-{size}.png')
 
 
 def draw_line(axes, colour, name, rows, column):

@@ -13,12 +13,8 @@ import itertools
 import math
 import statistics
 
-import matplotlib
-
-matplotlib.use('agg')
-import matplotlib.pyplot as plt
-
 from experiments import common
+from experiments.common import plt
 from experiments.settings import GROUPS, SETTINGS
 
 COLUMNS = ('row', 'group', 'change', 'claim', 'n_seeds', 'ffd', 'lowest', 'highest', 'ratio',
@@ -134,8 +130,7 @@ def draw(folder, rows):
     what = 'Fréchet face distance, lower is better; dashed: base, dotted: other real faces'
     whence = f'{int(first["budget"]):,} images a run, {first["data"]}, {first["device"]}'
     axes.set_xlabel(f'{what}\n{whence}', fontsize=8)
-    plt.savefig(folder / 'study.png', dpi=100)
-    plt.close()
+    common.save_figure(folder / 'study.png', dpi=100)
 
 
 def draw_row(axes, y, row, base, edge):
