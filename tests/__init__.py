@@ -10,3 +10,8 @@ A test goes into the folder of what it is about; a program that a test runs, int
     experiments  what experiments/ computes, and the numbers that documents quote
     hostile      files that an attacker would send
 """
+import os
+
+# Networks as tiny as these gain nothing by a second thread, and wait for it on a busy machine.
+# It counts for NumPy and torch, which are imported later: OMP_NUM_THREADS=2 pytest takes two.
+os.environ.setdefault('OMP_NUM_THREADS', '1')

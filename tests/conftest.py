@@ -8,7 +8,6 @@
 import shutil
 
 import pytest
-import torch
 
 import problem_unittests
 from machinery.drawn import drawn_faces
@@ -19,9 +18,6 @@ from tests.tools import NOTEBOOK, PROJECT
 CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
 OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
            '--disable-background-networking', '--disable-component-update', '--disable-sync']
-
-# Networks as tiny as these gain nothing by a second thread, and wait for it on a busy machine.
-torch.set_num_threads(1)
 
 notebook = problem_unittests.notebook
 globals().update(problem_unittests.PART_FIXTURES)

@@ -35,8 +35,7 @@ def start_lab(project, place, port):
         path = place / f'settings/@jupyterlab/{name}.jupyterlab-settings'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
-    environment = dict(os.environ, DCGAN_PRESET=PRESET, DCGAN_DATA='drawn', DCGAN_RUN='',
-                       OMP_NUM_THREADS='1')
+    environment = dict(os.environ, DCGAN_PRESET=PRESET, DCGAN_DATA='drawn', DCGAN_RUN='')
     for name in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR',
                  'JUPYTERLAB_WORKSPACES_DIR'):
         environment[name] = str(place / name.lower())
