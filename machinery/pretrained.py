@@ -192,9 +192,9 @@ def arguments_of(config):
 def rebuild(Generator, config, weights):
     """Build the Generator that a configuration describes (see arguments_of), with trained weights.
 
-    Returns G on the CPU; it knows its z_size, and in .learnt what it was trained on, in words. Raises
-    ValueError, in one sentence, where the
-    weights are those of another Generator: of other shapes, or of other code, where that is known.
+    Returns G on the CPU, which knows its z_size, and in .learnt what it was trained on, in words.
+    Raises ValueError, in one sentence, where the weights are those of another Generator: of other
+    shapes, or of other code, where that is known.
     """
     arguments = arguments_of(config)
     G = build(Generator, arguments, weights)
