@@ -12,6 +12,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from PIL import Image
 from torchvision.utils import make_grid
+from tqdm import tqdm
 
 from .console import in_notebook
 
@@ -85,17 +86,14 @@ def plot_losses(history, objective='bce'):
     Dashed is the level at which D can only guess; for losses other than 'bce' there is none.
     """
     _, (losses, answers) = plt.subplots(1, 2, figsize=(WIDTH, 3.2), layout='constrained')
-    _plot_smoothed(losses, history, 'd_loss', 'loss of D', D_COLOUR)
-    _plot_smoothed(losses, history, 'g_loss', 'loss of G', G_COLOUR)
-    _plot_smoothed(answers, history, 'd_real', 'D(x)', D_COLOUR)
-    _plot_smoothed(answers, history, 'd_fake', 'D(G(z))', G_COLOUR)
+    per_epoch = history['per_epoch'].mean()
+    _plot_both_losses(losses, history['d_loss'], history['g_loss'], per_epoch)
+    _plot_smoothed(answers, history['d_real'], per_epoch, 'D(x)', D_COLOUR)
+    _plot_smoothed(answers, history['d_fake'], per_epoch, 'D(G(z))', G_COLOUR)
     if objective == 'bce':
         _plot_level(losses, math.log(4), 'log 4: D guesses', D_COLOUR)
         _plot_level(losses, math.log(2), 'log 2: D guesses', G_COLOUR)
     _plot_level(answers, 0.5, '1/2: D guesses', 'grey')
-    both = np.concatenate([history['d_loss'], history['g_loss']])
-    lowest, highest = np.quantile(both[np.isfinite(both)], (0.005, 0.995))
-    losses.set_ylim(min(0, 1.1 * lowest), max(0, 1.1 * highest))     # some fall below 0
     answers.set_ylim(0, 1)
     if np.isnan(history['d_real']).all():
         answers.text(0.5, 0.7, 'this training kept no D(x), D(G(z))', ha='center',
@@ -105,9 +103,19 @@ def plot_losses(history, objective='bce'):
         axes.legend(fontsize=8, ncols=2)
 
 
-def _plot_smoothed(axes, history, name, label, colour):
-    values = history[name]
-    epochs = np.arange(len(values)) / history['per_epoch'].mean()
+def _plot_both_losses(axes, d_loss, g_loss, per_epoch):
+    _plot_smoothed(axes, d_loss, per_epoch, 'loss of D', D_COLOUR)
+    _plot_smoothed(axes, g_loss, per_epoch, 'loss of G', G_COLOUR)
+    both = np.concatenate([d_loss, g_loss])
+    finite = both[np.isfinite(both)]
+    if len(finite) > 0:
+        lowest, highest = np.quantile(finite, (0.005, 0.995))
+        axes.set_ylim(min(0, 1.1 * lowest), max(0, 1.1 * highest))       # some fall below 0
+
+
+def _plot_smoothed(axes, values, per_epoch, label, colour):
+    """Plot a figure of each step: as it is, light, and the means of a hundredth of all, bold."""
+    epochs = np.arange(len(values)) / per_epoch
     window = max(1, len(values) // 100)
     smoothed = np.convolve(values, np.ones(window) / window, 'valid')
     axes.plot(epochs, values, color=colour, alpha=0.2, linewidth=0.5)
@@ -185,7 +193,6 @@ def plot_attributes(shares):
 
 SHARE = 0.02         # of the training time that may go into pictures
 SECOND = 2.0         # seconds from the first picture, at the start, to the next
-N_MEANS = 100        # points of a smoothed curve
 
 
 class LiveView:
@@ -224,15 +231,20 @@ class LiveView:
 
 def draw_run(run):
     """Draw the faces, losses and distances of a Run as they are now; return the bytes of a PNG."""
-    steps = [epoch.steps for epoch in run.epochs_done]
-    if run.now.steps:
-        steps.append(torch.stack(run.now.steps).float().cpu())
     figure = Figure(figsize=(10, 3.3), layout='constrained')
     faces, losses = figure.subplots(1, 2, width_ratios=(1, 1.9))
     figure.suptitle(_title(run), fontsize=10, x=0.01, ha='left')
     faces.imshow(to_array(run.draw(run.fixed_z), 4), interpolation='nearest')
     faces.axis('off')
-    _plot_means(losses, steps)
+    losses.set(xlabel='epoch', ylabel='loss')
+    steps = [epoch.steps for epoch in run.epochs_done]
+    if run.now.steps:
+        steps.append(torch.stack(run.now.steps).float().cpu())
+    if any(map(len, steps)):
+        d_loss, g_loss, *_ = torch.cat(steps).T.numpy()
+        per_epoch = max(map(len, steps))         # the epoch that is going on is shorter
+        _plot_both_losses(losses, d_loss, g_loss, per_epoch)
+        losses.legend(fontsize=8, loc='upper left')
     measured = [(number, epoch.distance[0]) for number, epoch in enumerate(run.epochs_done, 1)
                 if epoch.distance]
     if measured:
@@ -251,28 +263,9 @@ def _title(run):
     words += f', {seen:,} images seen'
     if bar['n'] > 0 and bar['total']:
         seconds_left = bar['elapsed'] / bar['n'] * (bar['total'] - bar['n'])
-        minutes, seconds = divmod(round(seconds_left), 60)
         rate = (seen - run.seen_before) / bar['elapsed']
-        words += f', {rate:,.0f} images/s, {minutes}:{seconds:02d} left'
+        words += f', {rate:,.0f} images/s, {tqdm.format_interval(seconds_left)} left'
     return words
-
-
-def _plot_means(axes, steps):
-    """Plot both losses over the epochs, as means of some steps each."""
-    axes.set(xlabel='epoch', ylabel='loss')
-    values = [each.numpy() for each in steps if len(each) > 0]
-    if not values:
-        return
-    longest = max(map(len, values))          # the epoch that is going on is shorter
-    places = [epoch + (np.arange(len(each)) + 1) / longest for epoch, each in enumerate(values)]
-    places, values = np.concatenate(places), np.concatenate(values)
-    window = max(1, len(values) // N_MEANS)
-    n_means = len(values) // window
-    places = places[:n_means * window].reshape(n_means, window).mean(1)
-    means = values[:n_means * window].reshape(n_means, window, 4).mean(1)
-    axes.plot(places, means[:, 0], color=D_COLOUR, label='loss of D')
-    axes.plot(places, means[:, 1], color=G_COLOUR, label='loss of G')
-    axes.legend(fontsize=8, loc='upper left')
 
 
 def _plot_distances(axes, distances):

@@ -125,13 +125,14 @@ def test_speed_counts_images_and_not_batches():
     bar = SimpleNamespace(format_dict=dict(n=13, total=26, elapsed=5.0))
     run = SimpleNamespace(counts=dict(epoch=2, images_seen=110), n_epochs=4, bar=bar,
                           seen_before=10)
-    assert pictures._title(run).endswith('110 images seen, 20 images/s, 0:05 left')
+    assert pictures._title(run).endswith('110 images seen, 20 images/s, 00:05 left')
 
 
 def test_last_picture_shows_each_epoch_once(notebook, folder, monkeypatch):
     """The steps of the last epoch are not those of one more that is going on."""
     Cell(monkeypatch)
     shown = []
-    monkeypatch.setattr(pictures, '_plot_means', lambda axes, steps: shown.append(len(steps)))
-    run_training(notebook, 2, live_view=True)
-    assert (shown[0], shown[-1]) == (0, 2)
+    monkeypatch.setattr(pictures, '_plot_both_losses', lambda axes, d_loss, g_loss, per_epoch:
+                        shown.append((len(d_loss), per_epoch)))
+    losses = run_training(notebook, 2, live_view=True)['losses']
+    assert shown[-1] == (len(losses), len(losses) / 2)
