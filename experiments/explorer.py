@@ -14,7 +14,8 @@ from pathlib import Path
 import helpers
 from experiments import common
 from experiments import directions as measured_directions
-from machinery.explorer import make_page, write_page
+from machinery.explorer import make_page
+from machinery.files import write_bytes
 
 
 def sliders_of(G, into=common.ASSETS):
@@ -47,8 +48,8 @@ def main(arguments=None):
         held, rows = sliders_of(G)
     page = make_page(G, **whose, held=held, rows=rows)
     path = options.output or options.into / 'explorer.html'
-    n_bytes = write_page(page, path)
-    print(f'{path}: {n_bytes:,} bytes, {len(held)} sliders')
+    write_bytes(path, page.encode())
+    print(f'{path}: {path.stat().st_size:,} bytes, {len(held)} sliders')
 
 
 if __name__ == '__main__':

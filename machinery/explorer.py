@@ -209,13 +209,6 @@ def make_page(G, data='', folder='', held=None, rows=(), kept=()):
     return page
 
 
-def write_page(page, path):
-    """Write a page, whole or not at all; return its size in bytes."""
-    data = page.encode()
-    files.write_atomically(path, lambda file: file.write(data))
-    return len(data)
-
-
 # ----------------------------------------------------------------------------------- in a notebook
 
 
@@ -237,10 +230,11 @@ def show_page(G, found, data, folder, largest=LARGEST_INLINE, kept=()):
     path = folder / 'explorer.html'
     try:
         page = make_page(G, data, folder, sliders, kept=kept)
-        n_bytes = write_page(page, path)
+        files.write_bytes(path, page.encode())
     except (OSError, ValueError) as error:
         print(f'No page: {error}')
         return
+    n_bytes = path.stat().st_size
     print(f'{path}: {n_bytes:,} bytes. Open it with a double click, or mail it.')
     if n_bytes > largest:
         print(f'It is not shown here, for the notebook would grow by it. To see it here too, '

@@ -39,14 +39,14 @@ def save_networks(folder, config, networks):
             tensors[f'{network}.{name}'] = value.contiguous().clone()
     data = safetensors.torch.save(tensors, metadata=dict(format='pt'))
     config = dict(format=FORMAT, **config, sha256=hashlib.sha256(data).hexdigest())
-    files.write_atomically(folder / 'model.safetensors', lambda file: file.write(data))
+    files.write_bytes(folder / 'model.safetensors', data)
     write_config(folder, config)
 
 
 def write_config(folder, config):
     """Write config.json of a folder; OSError where the disk is full."""
     text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
-    files.write_atomically(folder / 'config.json', lambda file: file.write(text.encode()))
+    files.write_bytes(folder / 'config.json', text.encode())
 
 
 def load_networks(folder, known):
