@@ -4,7 +4,7 @@ import sys
 import types
 
 
-def _show_nothing(*arguments, **options):
+def _do_nothing(*arguments, **options):
     pass
 
 
@@ -12,6 +12,7 @@ def _show_nothing(*arguments, **options):
 if importlib.util.find_spec('IPython') is None:
     display = types.ModuleType('IPython.display')
     for name in ('HTML', 'Image', 'Pretty', 'display'):
-        setattr(display, name, _show_nothing)
-    sys.modules['IPython'] = types.ModuleType('IPython')
-    sys.modules['IPython.display'] = display
+        setattr(display, name, _do_nothing)
+    ipython = types.ModuleType('IPython')
+    ipython.get_ipython, ipython.version_info = _do_nothing, (99, 0)     # matplotlib asks for them
+    sys.modules |= {'IPython': ipython, 'IPython.display': display}

@@ -20,6 +20,7 @@ printed. Without --folder, faces are drawn by code, and distances mean little.
 import argparse
 import contextlib
 import functools
+import gc
 import json
 import math
 import os
@@ -281,6 +282,7 @@ def out_of_memory(task, memory_gib=4):
         raise SystemExit(f'A batch of {batch} fits: nothing was shown')
     except MemoryError as error:
         said = str(error)
+    gc.collect()                 # a notebook's functions and its networks hold on to each other
     torch.cuda.empty_cache()
     train_once(config | dict(batch_size=8))
     print(said)

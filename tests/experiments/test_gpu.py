@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments import common, gpu
-from tests.tools import ASSETS
+from tests.tools import ASSETS, PATIENCE, run_python
 
 CHILD = '''
 import signal, subprocess, sys, time
@@ -158,3 +158,24 @@ def test_help_of_the_command(capsys):
     said = capsys.readouterr().out
     assert gpu.__doc__.splitlines()[0] in said
     assert '--into' in said and 'python -m experiments.gpu' in said and '--stage' not in said
+
+
+BARE = '''
+import importlib.util, os, sys
+from pathlib import Path
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == 'IPython' else find(name, *more)
+from experiments import gpu
+os.environ.update(MPLBACKEND='agg', DCGAN_RUN='', DCGAN_START='')
+gpu.notebook_smoke(gpu.Task(Path.cwd(), Path.cwd(), None, True))
+assert not hasattr(sys.modules['IPython'], '__file__')
+'''
+
+
+@pytest.mark.slow
+def test_notebook_runs_as_a_script_without_ipython(folder):
+    """On a bare machine."""
+    (folder / 'bare.py').write_text(BARE)
+    done = run_python(folder, 'bare.py', timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert 'The notebook ran to its end: 2 epochs' in done.stdout
