@@ -24,7 +24,11 @@ EDITS = {
 NOT_SHIPPED = 'No faces of the generator that comes with the project: the weights are not those of'
 
 
-@pytest.mark.parametrize('edit', EDITS)
+QUICK = 'dropout in D', 'another width'
+
+
+@pytest.mark.parametrize('edit', [
+    pytest.param(edit, marks=() if edit in QUICK else pytest.mark.slow) for edit in EDITS])
 def test_edited_networks_reach_the_training(folder, capsys, edit):
     """Every test above the training passes; the shipped faces are shown, or one line says why."""
     notebook = load_definitions(NOTEBOOK, [EDITS[edit]])

@@ -176,7 +176,7 @@ def cut_power_after(n_renames, patch):
     patch.setattr(os, 'rename', limited(os.rename))
 
 
-@pytest.mark.parametrize('damaged', [False, True])
+@pytest.mark.parametrize('damaged', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_power_cut_between_two_renames(notebook, folder, tmp_path_factory, monkeypatch, damaged):
     """Wherever a resumed run is cut off, it can be resumed again, to the same end.
 

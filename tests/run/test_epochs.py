@@ -45,6 +45,7 @@ def costs_of_saving(n_epochs):
     return costs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/io').exists(), reason='needs Linux, which counts bytes')
 def test_cost_of_saving_grows_with_the_epochs_and_no_faster(folder):
     """The pickle is written whole each time a tenth more epochs have come: twice as many epochs

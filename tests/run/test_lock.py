@@ -96,6 +96,7 @@ def test_file_system_without_locks(notebook, folder, monkeypatch, number):
     expect_same_run(whole, run_training(notebook, 2, resume=True))
 
 
+@pytest.mark.slow
 def test_read_only_folder_is_told_before_training(folder):
     """Where nothing could be kept at the end, the first step is not taken."""
     done = run_python(folder, PROJECT / 'tests/children/read_only.py')

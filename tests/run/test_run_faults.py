@@ -218,6 +218,7 @@ def test_out_of_memory_says_what_to_do(notebook, folder, monkeypatch, error):
     assert load_checkpoint()['epoch'] == 2
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(notebook, folder):
     """From epoch 2 to epoch 30, memory grows by the grids and losses that train gives back."""
     generate, calls, alive = notebook.generate, [], {}
