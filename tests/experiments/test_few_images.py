@@ -20,6 +20,7 @@ def test_frozen_layers_stay(notebook):
     assert changed == {key for key in before if not key.startswith('features.0.')}
 
 
+@pytest.mark.slow
 def test_study_of_few_images(folder, monkeypatch):
     """One run of a blink on real code, and the summary and the figure that follow from it."""
     notebook = common.notebook_definitions()
