@@ -163,8 +163,7 @@ class Table:
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(rows)
-        content = text.getvalue().encode()
-        files.write_atomically(self.path, lambda file: file.write(content))
+        files.write_bytes(self.path, text.getvalue().encode())
 
     def merge(self, rows):
         """Add rows; each takes the place of the one with its key, and all others stay."""

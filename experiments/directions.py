@@ -150,7 +150,7 @@ def write_directions(path, held, G):
     vectors = torch.stack(list(held.values())).numpy() if held else np.zeros((0, G.z_size))
     np.savez(file, names=np.array(list(held), dtype=str), generator=np.array(fingerprint(G)),
              vectors=vectors.astype(np.float32))
-    files.write_atomically(path, lambda whole: whole.write(file.getvalue()))
+    files.write_bytes(path, file.getvalue())
 
 
 def read_directions(path):

@@ -298,7 +298,7 @@ def write_card(folder, config, G, onnx):
         write_onnx(folder / 'model.onnx', G)
     else:
         (folder / 'model.onnx').unlink(missing_ok=True)      # that of another generator
-    files.write_atomically(folder / 'README.md', lambda file: file.write(text.encode()))
+    files.write_bytes(folder / 'README.md', text.encode())
 
 
 def draws_the_same(folder, config, G):
@@ -352,7 +352,7 @@ def write_onnx(path, G):
     elif difference > CLOSE:
         raise ValueError(f'the faces of model.onnx are others than those of torch: '
                          f'{127.5 * difference:.1f} of 255 shades apart')
-    files.write_atomically(path, lambda file: file.write(data))
+    files.write_bytes(path, data)
 
 
 def difference_of_onnx(data, G):

@@ -590,8 +590,7 @@ def write_report(task, outcomes, minutes):
         if outcome.state in ('failed', 'stopped'):
             lines += ['', f'## {outcome.name}: {outcome.state}', '', '```',
                       *outcome.lines[-25:], '```']
-    content = '\n'.join([*lines, '']).encode()
-    files.write_atomically(task.into / REPORT, lambda file: file.write(content))
+    files.write_bytes(task.into / REPORT, '\n'.join([*lines, '']).encode())
 
 
 def table(header, rows):

@@ -419,8 +419,7 @@ def main(arguments=None):
             print(name, '', *lines(), '', sep='\n')
         return
     for path in DOCUMENTS:
-        text = filled(path.read_text(encoding='utf-8')).encode()
-        files.write_atomically(path, lambda file, text=text: file.write(text))
+        files.write_bytes(path, filled(path.read_text(encoding='utf-8')).encode())
 
 
 if __name__ == '__main__':

@@ -235,7 +235,7 @@ def test_a_table_is_written_whole_or_not_at_all(table, monkeypatch):
     table.merge([WHENCE | dict(what='speed', value=1)])
     before = table.path.read_bytes()
 
-    def crash(path, write):
+    def crash(path, write, keep=None):
         with open(path.with_name(f'{path.name}.part'), 'wb') as file:
             write(file)
         raise OSError('no space left')
