@@ -3,6 +3,7 @@
 What was wished is in its config; what was really made is asked of the objects, once, when the
 training begins.
 """
+import bisect
 import dis
 import hashlib
 import inspect
@@ -160,6 +161,7 @@ def check_optimizers(parts):
 
 FUNCTIONS = types.FunctionType, types.MethodType
 NAMED = *FUNCTIONS, type
+JUMPS = {*dis.hasjrel, *dis.hasjabs}     # of the steps that Python compiles code to
 VALUES = str, int, float, bool, bytes, type(None), dict, list, tuple
 
 
@@ -197,8 +199,7 @@ def _spell(thing, deep=False):
     deep  a function is written out too, instead of by its name
     """
     if isinstance(thing, types.CodeType):
-        return _spell([(step.opname, step.argval) for step in dis.get_instructions(thing)
-                       if step.opname != 'NOP'])
+        return _spell(_steps(thing))
     if isinstance(thing, FUNCTIONS) and (deep or thing.__name__ == '<lambda>'):
         return _function(thing)
     if isinstance(thing, NAMED):
@@ -211,6 +212,26 @@ def _spell(thing, deep=False):
         spelled = [_spell(each) for each in thing]
         return [words for words, _ in spelled], [each for _, used in spelled for each in used]
     return thing if isinstance(thing, VALUES) else type(thing).__name__, []
+
+
+def _steps(code):
+    """Return (operation, what it is about) for each step of code.
+
+    A function reads alike in a notebook and in a script: a method of what the same text imports is
+    called in other steps than that of what another cell imported.
+    """
+    steps = [step for step in dis.get_instructions(code)
+             if step.opname not in ('NOP', 'PUSH_NULL', 'EXTENDED_ARG')]
+    offsets = [step.offset for step in steps]
+    found = []
+    for step in steps:
+        about = step.argval
+        if step.opcode in JUMPS:                         # to a step, wherever that stands
+            about = bisect.bisect_left(offsets, about)
+        elif step.opcode in dis.hasconst or step.opname == 'KW_NAMES':
+            about = code.co_consts[step.arg]
+        found.append((step.opname.replace('LOAD_METHOD', 'LOAD_ATTR'), about))
+    return found
 
 
 def _function(function):

@@ -1,4 +1,6 @@
 """Is it the same run? What is told apart when a run is resumed, and what is not."""
+import ast
+import json
 import shutil
 import textwrap
 import types
@@ -8,7 +10,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from torch.utils.data import DataLoader
 
-from machinery import identity
+from machinery import identity, lesson
 from machinery.lesson import call_train, load_definitions
 from machinery.run import load_checkpoint
 from machinery.sources import load_dataset
@@ -218,6 +220,33 @@ def test_code_of_cells_of_a_notebook():
     assert {name for name in code if code[name] != other[name]} == {'PAIR'}
     other = code_in_a_notebook(sign='+', comment='one', slopes=(1, 3))
     assert {name for name in code if code[name] != other[name]} == {'Network'}
+
+
+def test_a_script_and_the_notebook_have_the_same_code():
+    """All in one text or a cell at a time: a run of the one goes on in the other."""
+    notebook = load_definitions(NOTEBOOK)
+    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
+    text = '\n\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    body = [node for node in ast.parse(text).body
+            if isinstance(node, kept) or lesson._is_definition(node)]
+    script = {'__name__': '__main__'}
+    exec(compile(ast.Module(body, []), 'dcgan_faces.py', 'exec'), script)
+    names = 'train', 'get_dataloader', 'build_network', 'Discriminator', 'Generator'
+    assert identity.code_of(*[script[name] for name in names]) == identity.code_of(
+        *[getattr(notebook, name) for name in names])
+
+
+@pytest.mark.parametrize('one, other', [('f(a=1)', 'f(b=1)'), ('[x for x in y]', '[x for z in y]'),
+                                        ('a if b else c', 'c if b else a')])
+def test_small_edits_are_told_apart(one, other):
+    """Among them the name of an argument."""
+    codes = []
+    for text in (one, other):
+        scope = {}
+        exec(f'def function(f, x, y, a, b, c):\n    return {text}', scope)
+        codes.append(identity.code_of(scope['function']))
+    assert codes[0] != codes[1]
 
 
 def test_code_of_installed_packages_is_not_compared():
