@@ -5,6 +5,7 @@ names it gets a stand-in from GridReader.names, and these build tensors and noth
 that, its steps are gone through once: only those that lists of tensors are made of, and not too
 many.
 """
+import errno
 import io
 import os
 import pickle
@@ -81,9 +82,9 @@ def load_safely(file):
         if hasattr(file, 'seek'):
             file.seek(0)
         return torch.load(file, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
     except Exception as error:               # a hostile or damaged file can raise anything
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise                            # EINVAL: the archive names a place before its start
         named = re.search(r'GLOBAL (\S+)', str(error))
         found = named[1] if named else f'{type(error).__name__}: {error!s:.200}'
         raise ValueError(f'expected a file of torch with tensors and plain values, '
