@@ -12,7 +12,6 @@ import requests
 import torch
 from torch.utils.data import WeightedRandomSampler
 
-from . import files
 from .batches import ImageDataset
 from .console import check_choice, check_whole, progress_bar
 from .devices import rank_0_first
@@ -29,6 +28,8 @@ CELEBA_DIRS = ('img_align_celeba', 'celeba/img_align_celeba',
                'data/celeba/img_align_celeba')       # the last one is where torchvision puts it
 NO_FOLDERS = 'svhn', 'drawn'         # what DCGAN_DATA may name instead of a folder
 DRAWN_COUNT = 18_000
+CHUNK = 2 ** 16              # bytes that are written at once; a break loses no more
+PARTIAL, NOTHING_AFTER_IT = 206, 416        # answers to the question for the rest of a file
 DOWNLOAD_LIMIT = 500_000_000         # bytes; the real archive has less than half of that
 UNPACKED_LIMIT = 4 * 2 ** 30         # bytes; the real archive unpacks to 0.24 GB
 PATIENCE = 5                         # seconds without a byte before a server is out of reach
@@ -177,22 +178,34 @@ def load_svhn(image_size, max_images=None):
 def download(url, path):
     """Fetch a zip archive from url to path, with a progress bar.
 
+    What an earlier try left in path + '.part' is continued, if the server can.
     Raises OSError where the server is out of reach, where the download breaks off or has more than
     DOWNLOAD_LIMIT bytes, and where something arrives that is no zip archive.
     """
-    def receive(file):
-        with requests.get(url, stream=True, timeout=PATIENCE) as reply:
+    part = Path(f'{path}.part')
+    if part.is_symlink():
+        part.unlink()            # whatever it leads to is not ours to write to
+    have = part.stat().st_size if part.exists() else 0
+    headers = {'Range': f'bytes={have}-'} if have else {}
+    with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as reply:
+        if reply.status_code != NOTHING_AFTER_IT:
             reply.raise_for_status()
-            with progress_bar(reply.raw.length_remaining or 0, 'B', unit_scale=True) as bar:
-                for chunk in reply.iter_content(2 ** 18):
-                    bar.update(file.write(chunk))
-                    if file.tell() > DOWNLOAD_LIMIT:
-                        raise OSError(f'{url} sends more than {DOWNLOAD_LIMIT:,} bytes')
-
-    files.write_atomically(path, receive)
-    if not _is_whole_zip(path):
-        os.remove(path)
+            _receive(reply, part, have if reply.status_code == PARTIAL else 0)
+    if not _is_whole_zip(part):
+        part.unlink()
         raise OSError(f'{url} sent no zip archive, or a damaged one')
+    os.replace(part, path)
+
+
+def _receive(reply, part, have):
+    """Write what a server sends behind the first bytes of a file, which we have."""
+    left = reply.raw.length_remaining or 0
+    with (open(part, 'ab' if have else 'wb') as file,
+          progress_bar(have + left, 'B', initial=have, unit_scale=True) as bar):
+        for chunk in reply.iter_content(CHUNK):
+            bar.update(file.write(chunk))
+            if file.tell() > DOWNLOAD_LIMIT:
+                raise OSError(f'{reply.url} sends more than {DOWNLOAD_LIMIT:,} bytes')
 
 
 def _is_whole_zip(path):
