@@ -29,8 +29,9 @@ def state():
                     attributes[name, key] = sorted(vars(value))
     files = {os.path.join(place, name) for place, _, names in os.walk('.') for name in names}
     numbers = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    # Python imports an encoding when it meets the first text that is written in it.
-    modules = {name for name in sys.modules if not name.startswith('encodings.')}
+    # Python imports an encoding when it meets the first text that is written in it, and torch parts
+    # of its own when it is first asked for them.
+    modules = {name for name in sys.modules if not name.startswith(('encodings.', 'torch.'))}
     return {'modules': modules, 'attributes of functions': attributes, 'files': files,
             'random numbers': numbers, 'default dtype': torch.get_default_dtype(),
             'folder': os.getcwd(), 'environment': dict(os.environ)}
