@@ -166,6 +166,7 @@ def test_notebook_alone_says_what_it_misses(folder, strangers_package, found):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f'ImportError: {found}')
     assert 'beside it helpers.py, problem_unittests.py, machinery/ and assets/' in last
+    assert f'The current folder is {folder}: start this notebook in its own.' in last
 
 
 def test_parameters_can_be_injected(monkeypatch):
