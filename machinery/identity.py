@@ -67,8 +67,9 @@ def as_made(config, parts, loader, z_size):
     config = {name: value.item() if isinstance(value, np.generic) else value
               for name, value in config.items()}
     G = parts['G']
-    for name, (found, what, cell) in made_with(parts, loader).items():
+    for name, what, cell, values in made_with(parts, loader):
         asked = config.get(name)
+        found = sorted(set(values) - {None})
         if asked is None or not found or asked in found:
             continue
         print(f'{name}: found {asked!r}, but {what} made with {" and ".join(map(repr, found))}, '
@@ -77,39 +78,45 @@ def as_made(config, parts, loader, z_size):
     config['generator'] = getattr(G, 'arguments', None) or dict(z_size=z_size)
     images = images_of(loader)
     if images is not None:
-        known = dict(data=images.source, images=images.checksum,
-                     n_held_out=len(images.held_out))
+        known = dict(data=images.source, images=images.checksum, n_held_out=len(images.held_out))
         config = known | config
     code = code_of(type(parts['D']), type(G)) | config.get('code', {})
     return config | getattr(G, 'pair', {}) | dict(code=code, parts=describe(parts))
 
 
 def made_with(parts, loader):
-    """Return {name of a parameter: (values, what was made with them, name of what makes it)}.
+    """Return a list of (parameter, what was made with it, name of what makes it, values).
 
     Several values are several learning rates: those of two time scales, or one that was made with
     and another that a rescue has lowered. None: it is not known.
     """
-    G = parts['G']
     batch_size = getattr(getattr(loader, 'loader', loader), 'batch_size', None)
-    made = dict(batch_size=([batch_size] if batch_size else [], 'the loader was', 'get_dataloader'))
-    arguments = getattr(G, 'arguments', {})
-    for name, argument in (('z_size', 'z_size'), ('g_conv_dim', 'conv_dim'),
-                           ('img_size', 'img_size')):
-        values = [arguments[argument]] if argument in arguments else []
-        made[name] = values, 'G was', 'build_network'
-    if arguments:                            # a G of this notebook, which knows its pair
-        made['start'] = [getattr(G, 'start', '')], 'G was', 'build_network'
-    optimizers = [part for part in parts.values() if hasattr(part, 'param_groups')]
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    rates = [optimizer.defaults['lr'] for optimizer in optimizers if 'lr' in optimizer.defaults]
-    rates += [group.get('initial_lr', group['lr']) for group in groups]
+    arguments = getattr(parts['G'], 'arguments', {})
+    start = getattr(parts['G'], 'start', '') if arguments else None      # of a G of this notebook
+    groups = groups_among(parts)
     betas = [group['betas'] for group in groups if 'betas' in group]
-    for name, values in (('lr', rates), ('beta1', [first for first, _ in betas]),
-                         ('beta2', [second for _, second in betas])):
-        values = sorted({float(value) for value in values})
-        made[name] = values, 'the optimizers were', 'make_optimizers'
-    return made
+    rates = [group.get('initial_lr', group['lr']) for group in groups]
+    rates += [each.defaults['lr'] for each in optimizers_among(parts) if 'lr' in each.defaults]
+    loader_was = 'the loader was', 'get_dataloader'
+    G_was = 'G was', 'build_network'
+    optimizers_were = 'the optimizers were', 'make_optimizers'
+    return [('batch_size', *loader_was, [batch_size]),
+            ('z_size', *G_was, [arguments.get('z_size')]),
+            ('g_conv_dim', *G_was, [arguments.get('conv_dim')]),
+            ('img_size', *G_was, [arguments.get('img_size')]),
+            ('start', *G_was, [start]),
+            ('lr', *optimizers_were, map(float, rates)),
+            ('beta1', *optimizers_were, [float(first) for first, _ in betas]),
+            ('beta2', *optimizers_were, [float(second) for _, second in betas])]
+
+
+def optimizers_among(parts):
+    return [part for part in parts.values() if hasattr(part, 'param_groups')]
+
+
+def groups_among(parts):
+    """Return the groups of parameters of all optimizers, each with learning rates of its own."""
+    return [group for optimizer in optimizers_among(parts) for group in optimizer.param_groups]
 
 
 def images_of(loader):
@@ -119,29 +126,27 @@ def images_of(loader):
 
 
 def describe(parts):
-    """Return what tells networks and optimizers from others, in words: {name: {what: value}}."""
-    return {name: settings(part) if hasattr(part, 'param_groups') else {
-        'the class': type(part).__name__, 'the state': shapes(part.state_dict())}
-        for name, part in parts.items()}
-
-
-def shapes(named):
-    """Return the shape and type of each tensor in a dict, in words."""
-    return {name: f'{tuple(value.shape)} {value.dtype}' for name, value in named.items()}
+    """Return what tells networks and optimizers from others: {name: {what: plain value}}."""
+    described = {}
+    for name, part in parts.items():
+        if hasattr(part, 'param_groups'):
+            facts = settings(part)
+        else:
+            facts = {'the state': {key: f'{tuple(value.shape)} {value.dtype}'
+                                   for key, value in part.state_dict().items()}}
+        described[name] = {'the class': type(part).__name__} | facts
+    return described
 
 
 def settings(optimizer):
-    """Return class, settings and first learning rates of an optimizer; no switches, which differ
-    among versions of torch."""
-    groups = []
-    for group in optimizer.param_groups:
-        group.setdefault('initial_lr', group['lr'])          # as schedules do
-        groups.append({name: value for name, value in group.items()
-                       if name not in ('params', 'lr', 'initial_lr')
-                       and not isinstance(value, bool | None)})
-    rates = [float(group['initial_lr']) for group in optimizer.param_groups]
-    return {'the class': type(optimizer).__name__, 'the settings': groups,
-            'the learning rates': rates}
+    """Return settings and first learning rates; no switches: they differ with torch's version."""
+    left_out = 'params', 'lr', 'initial_lr'
+    groups = [{name: value for name, value in group.items()
+               if name not in left_out and not isinstance(value, bool | None)}
+              for group in optimizer.param_groups]
+    rates = [float(group.setdefault('initial_lr', group['lr']))      # as schedules do
+             for group in optimizer.param_groups]
+    return {'the settings': groups, 'the learning rates': rates}
 
 
 def check_optimizers(parts):
@@ -149,10 +154,9 @@ def check_optimizers(parts):
     for network, optimizer in (('D', 'd_optimizer'), ('G', 'g_optimizer')):
         if optimizer not in parts:               # a loop from elsewhere may leave none
             continue
-        held = {id(parameter) for group in parts[optimizer].param_groups
-                for parameter in group['params']}
-        wanted = [parameter for parameter in parts[network].parameters() if parameter.requires_grad]
-        if any(id(parameter) not in held for parameter in wanted):
+        held = {id(value) for group in parts[optimizer].param_groups for value in group['params']}
+        learning = [value for value in parts[network].parameters() if value.requires_grad]
+        if any(id(value) not in held for value in learning):
             raise ValueError(f'{optimizer} does not hold the parameters of {network}: training '
                              f'would not change them. Run the cell with make_optimizers again.')
 
@@ -177,9 +181,8 @@ def code_of(*things):
         name, thing = waiting.pop()
         if name in hashes or _is_installed(thing):
             continue
-        words, used = _class(thing) if isinstance(thing, type) else _spell(thing, deep=True)
+        words = _spell(thing, waiting, whole=True)
         hashes[name] = hashlib.sha256(repr(words).encode()).hexdigest()[:8]
-        waiting += used
     return hashes
 
 
@@ -193,25 +196,27 @@ def _is_installed(thing):
     return '-packages' in file or isinstance(thing, types.BuiltinFunctionType)
 
 
-def _spell(thing, deep=False):
-    """Return (thing written out as plain values, [(name, what it uses)]).
+def _spell(thing, uses, whole=False):
+    """Write a thing out as plain values; add (name, thing) to uses for whatever it uses.
 
-    deep  a function is written out too, instead of by its name
+    whole  a function or class is written out too, instead of by its name
     """
     if isinstance(thing, types.CodeType):
-        return _spell(_steps(thing))
-    if isinstance(thing, FUNCTIONS) and (deep or thing.__name__ == '<lambda>'):
-        return _function(thing)
+        return _spell(_steps(thing), uses)
+    if isinstance(thing, FUNCTIONS) and (whole or thing.__name__ == '<lambda>'):
+        return _spell_function(thing, uses)
+    if isinstance(thing, type) and whole:
+        return _spell_class(thing, uses)
     if isinstance(thing, NAMED):
-        return _named(thing)[0], [_named(thing)]
+        uses.append(_named(thing))
+        return _named(thing)[0]
     if isinstance(thing, frozenset):
-        return sorted(map(repr, thing)), []
+        return sorted(map(repr, thing))
     if isinstance(thing, dict):
         thing = list(thing.items())
     if isinstance(thing, list | tuple):
-        spelled = [_spell(each) for each in thing]
-        return [words for words, _ in spelled], [each for _, used in spelled for each in used]
-    return thing if isinstance(thing, VALUES) else type(thing).__name__, []
+        return [_spell(each, uses) for each in thing]
+    return thing if isinstance(thing, VALUES) else type(thing).__name__
 
 
 def _steps(code):
@@ -234,19 +239,18 @@ def _steps(code):
     return found
 
 
-def _function(function):
-    wrapper, function = function, inspect.unwrap(function)       # a decorator has a name
+def _spell_function(wrapper, uses):
+    function = inspect.unwrap(wrapper)           # a decorator counts by its name
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    code, names = function.__code__, _global_names(function.__code__)
-    words, used = _spell([wrapper.__code__.co_name, code, function.__defaults__,
-                          function.__kwdefaults__, cells])
-    for name in sorted(names):
+    words = _spell([wrapper.__code__.co_name, function.__code__, function.__defaults__,
+                    function.__kwdefaults__, cells], uses)
+    for name in sorted(_global_names(function.__code__)):
         value = function.__globals__.get(name)
         if isinstance(value, NAMED) and value.__module__ == function.__module__:
-            used.append(_named(value))
+            uses.append(_named(value))
         elif name.isupper() and isinstance(value, VALUES):
-            used.append((name, value))
-    return words, used
+            uses.append((name, value))
+    return words
 
 
 def _global_names(code):
@@ -255,14 +259,12 @@ def _global_names(code):
     return found.union(*map(_global_names, inner))
 
 
-def _class(kind):
-    words, used = _spell([base.__qualname__ for base in kind.__bases__])
-    used += [_named(base) for base in kind.__bases__ if base.__module__ == kind.__module__]
+def _spell_class(kind, uses):
+    words = [base.__qualname__ for base in kind.__bases__]
+    uses += [_named(base) for base in kind.__bases__ if base.__module__ == kind.__module__]
     for name, member in vars(kind).items():
         member = getattr(member, '__func__', getattr(member, 'fget', member))
         is_own = not name.startswith('__') or name == '__init__'
         if is_own and isinstance(member, FUNCTIONS + VALUES):
-            spelled, more = _spell(member, deep=True)
-            words.append((name, spelled))
-            used += more
-    return words, used
+            words.append((name, _spell(member, uses, whole=True)))
+    return words

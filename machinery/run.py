@@ -10,7 +10,6 @@ train_samples.pkl                the contract's pickle, a grid of faces for each
                                  whole now and then, and at the end
 """
 import dataclasses
-import errno
 import io
 import itertools
 import math
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from . import console, files, identity
 from .devices import broadcast, random_state, set_random_state, world
+from .identity import groups_among, optimizers_among
 from .pictures import LiveView
 
 CHECKPOINTS = 'checkpoints_gan'
@@ -34,7 +34,7 @@ N_JUDGED = 2000      # generated images that the distance is asked of
 YOUNG = 1000         # steps before which no warning is given
 SATURATED = 0.97     # D(x) - D(G(z)) from which D tells real from fake almost every time
 COLLAPSED = 0.05     # spread of a grid's pixels under which its faces are one and the same
-FULL = errno.ENOSPC, errno.EDQUOT
+LAST_TWO = 'latest', 'previous'      # checkpoints to go on from
 NEEDED = {'D', 'G', 'G_average', 'config', 'random_state', 'fixed_z', 'epoch', 'rescued'}
 
 
@@ -81,8 +81,9 @@ class Run:
         self.samples = self.folder.with_name(files.SAMPLES)
         self.n_in_samples = 0        # grids in the pickle
         self.saved = 0               # the last epoch that is on disk
+        self.failed = False          # whether the disk did not take the last save
         self.best = None             # bytes of the best epoch, until the disk has taken them
-        self.rank, self.n_processes = world()
+        self.rank, _ = world()
         self.view = LiveView(config['live_view'])
         self.bar = None
 
@@ -98,13 +99,14 @@ class Run:
     def epochs(self, n_epochs):
         """Yield the number of each epoch still to run; one whose numbers went bad comes again."""
         self.n_epochs = n_epochs
+        self.rate_before = highest_rate(self.parts)
         self.view.show(self)
         done = self.counts['epoch']
         if done >= n_epochs:
             self.say(f'All {done} epochs are done; to train further, raise n_epochs above that. '
                      f'For a new run, set resume = False or another run_folder.')
         if done == 0 and self.config['start'] and self.distance:
-            self._measure_start()
+            self._measure_pair()
         while self.counts['epoch'] < n_epochs:
             self.started = time.perf_counter()
             self.number = self.counts['epoch'] + 1
@@ -140,7 +142,7 @@ class Run:
         if len(self.now.steps) % self.print_every == 0:
             d_loss, g_loss = figures[:2].tolist()            # waits for the device
             self.now.losses.append((d_loss, g_loss))
-            self.say(f'Epoch [{self.counts["epoch"] + 1:5d}/{self.n_epochs:5d}] | '
+            self.say(f'Epoch [{self.number:5d}/{self.n_epochs:5d}] | '
                      f'd_loss: {d_loss:6.4f} | g_loss: {g_loss:6.4f}')
         self.now.steps.append(figures.detach())
         self.counts['n_steps'] += 1
@@ -168,6 +170,8 @@ class Run:
                 self._say_and_keep(warning)
             self.now = Epoch()
             self._keep()
+            if is_best(self.epochs_done):
+                self.best = self.kept
             if self.rank == 0:
                 self._save()
             self.saved = broadcast(self.saved)               # the others wait for the files
@@ -209,7 +213,7 @@ class Run:
             return []
         return [value, time.perf_counter() - started]
 
-    def _measure_start(self):
+    def _measure_pair(self):
         """Say how far the faces of a trained pair are before the training goes on from it."""
         measured = self._measure()
         if measured:
@@ -235,21 +239,21 @@ class Run:
                 raise
         broadcast(None)                          # the others wait for the files
         if self.rank > 0:
-            self._load()
-        self.rate_before = highest_rate(self.parts)
+            self._load(*first_whole(self.folder, LAST_TWO))
         return self
 
     def _take_up(self):
         """Go on with the run in the folder; or move another one aside, and begin."""
         there = any(self.folder.rglob('*.pt')) or self.samples.exists()
-        why = self._why_another() if there else 'that is not there'
+        why, checkpoint = self._compare() if there else ('that is not there', ())
         if why and are_trained(self.parts):
             raise ValueError(f'D and G are trained already, and this is another run than the one '
                              f'in {self.folder}/ ({why}): for new networks, run the notebook from '
                              f'the cell with build_network on.')
         if not why:
-            self._load()
-            print(*itertools.chain(*(epoch.lines for epoch in self.epochs_done)), sep='\n')
+            self._load(*checkpoint)
+            for line in itertools.chain(*(epoch.lines for epoch in self.epochs_done)):
+                print(line)
             print(f'Continuing {self.folder}/ after epoch {self.counts["epoch"]} '
                   f'({self.counts["images_seen"]:,} images seen).')
             return
@@ -263,16 +267,18 @@ class Run:
             raise ValueError(f'config holds what no checkpoint can keep: {error}') from error
         self._save()
 
-    def _why_another(self):
-        """Say in words why what is in the folder is another run; '' where it is this one."""
+    def _compare(self):
+        """Return (why what is in the folder is another run, ()); or ('', its checkpoint)."""
         if not self.config['resume']:
-            return 'resume is off'
+            return 'resume is off', ()
         try:
-            state, _ = first_whole(self.folder, ('latest', 'previous'))
+            state, path = first_whole(self.folder, LAST_TWO)
         except FileNotFoundError:
-            return 'it came without a checkpoint to go on from'
+            return 'it came without a checkpoint to go on from', ()
         changed = identity.differences(self.config, state['config'], state['rescued'])
-        return 'it differs in ' + ', '.join(changed) if changed else ''
+        if changed:
+            return 'it differs in ' + ', '.join(changed), ()
+        return '', (state, path)
 
     def __exit__(self, kind, error, trace):
         """End the run; an interrupt ends here."""
@@ -283,12 +289,13 @@ class Run:
         if self.rank == 0:
             self._write_end()
             self.lock.release()
-        if self.saved < self.counts['epoch']:
+        if self.failed:
             print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train '
                   f'again.')
         if isinstance(error, KeyboardInterrupt) and self.n_epochs:
-            how = 'run this cell, or the same command, again' if self.config['resume'] else (
-                'train with resume=True')
+            how = 'train with resume=True'
+            if self.config['resume']:
+                how = 'run this cell, or the same command, again'
             print(f'Interrupted in epoch {self.number}. On disk: all up to the end of epoch '
                   f'{self.saved}. To go on, {how}.')
             return True
@@ -305,9 +312,6 @@ class Run:
         state |= self.counts
         state |= dict(config=self.config, fixed_z=self.fixed_z, random_state=random_state())
         self.kept = files.to_bytes(state)
-        measured = [each.distance[0] if each.distance else math.inf for each in self.epochs_done]
-        if measured and measured[-1] < min(measured[:-1], default=math.inf):
-            self.best = self.kept
 
     def _save(self):
         """Write what was kept; where the disk does not take it, say so, for training goes on."""
@@ -317,16 +321,17 @@ class Run:
             if self.best:
                 files.write_bytes(self.folder / 'best.pt', self.best)
                 self.best = None
-            latest, previous = self.folder / 'latest.pt', self.folder / 'previous.pt'
-            files.write_bytes(latest, self.kept, keep=previous)
+            previous = self.folder / 'previous.pt'
+            files.write_bytes(self.folder / 'latest.pt', self.kept, keep=previous)
             if 10 * (epoch - self.n_in_samples) > self.n_in_samples:
                 self._write_samples()
         except OSError as error:
             self.say(f'  NOT SAVED: {error}. Training goes on, and the next epoch is saved again.')
+            self.failed = True
             return
-        if self.saved < epoch - 1:
+        if self.failed:
             self.say('  Saved again, with all that could not be saved before.')
-        self.saved = epoch
+        self.saved, self.failed = epoch, False
 
     def _write_epochs(self):
         """Write the epochs that are not on disk: as a rule, this is the last one."""
@@ -354,9 +359,8 @@ class Run:
         except OSError as error:
             print(f'  NOT SAVED: {error}. Grids and figures are in {self.folder}/epochs/ as well.')
 
-    def _load(self):
+    def _load(self, state, path):
         """Take up the run in the folder. A damaged latest.pt makes way for the good previous.pt."""
-        state, path = first_whole(self.folder, ('latest', 'previous'))
         if path.name == 'previous.pt' and self.rank == 0:
             os.replace(path, self.folder / 'latest.pt')
         self.epochs_done = load_epochs(self.folder, state['epoch'])
@@ -386,10 +390,9 @@ class Run:
                                      f'one colour.')
         self._restore(files.load_safely(io.BytesIO(self.kept)))
         self.counts['rescued'] = True
-        for optimizer in optimizers_among(self.parts):
-            for group in optimizer.param_groups:
-                for name in {'lr', 'initial_lr'} & set(group):
-                    group[name] *= rescue
+        for group in groups_among(self.parts):
+            for name in {'lr', 'initial_lr'} & set(group):
+                group[name] *= rescue
         self._keep()
         self.now = Epoch()
         self._say_and_keep(f'  {what}: back to the end of epoch {epoch}, '
@@ -406,19 +409,14 @@ class Run:
 # ------------------------------------------------------------------------------- parts and figures
 
 
-def optimizers_among(parts):
-    return [part for part in parts.values() if hasattr(part, 'param_groups')]
-
-
 def are_trained(parts):
     """Say whether an optimizer has taken a step: then its network is no longer a new one."""
     return any(optimizer.state for optimizer in optimizers_among(parts))
 
 
 def highest_rate(parts):
-    """Return the highest learning rate of the optimizers among parts; 0 without any."""
-    groups = [group for each in optimizers_among(parts) for group in each.param_groups]
-    return max((float(group['lr']) for group in groups), default=0)
+    """Return the highest learning rate of the optimizers among parts."""
+    return max(float(group['lr']) for group in groups_among(parts))
 
 
 def check_figures(figures):
@@ -432,13 +430,18 @@ def check_figures(figures):
 
 
 def is_out_of_memory(error):
-    """Tell by its type; the CPU's allocator alone raises a RuntimeError like any other."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    """Tell by its type, or by its words: the CPU's allocator raises a plain RuntimeError."""
+    said = "can't allocate memory" in str(error)
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 # ----------------------------------------------------------------------- what is said of an epoch
+
+
+def is_best(epochs):
+    """Say whether the last of some epochs came nearer to real faces than all before it."""
+    *before, last = [epoch.distance[0] if epoch.distance else math.inf for epoch in epochs]
+    return last < min(before, default=math.inf)
 
 
 def epoch_line(run):
@@ -457,19 +460,16 @@ def epoch_line(run):
 
 
 def warnings(run):
-    """Return a sentence where D has won, and one where G draws one and the same face."""
+    """Yield a sentence where D has won, and one where G draws one and the same face."""
+    if run.n_steps < YOUNG:
+        return
     epoch = run.epochs_done[-1]
     _, _, d_real, d_fake = epoch.steps.mean(0).tolist()
-    found = []
-    if run.n_steps < YOUNG:
-        return found
     if d_real - d_fake > SATURATED:
-        found.append('  Warning: D tells real from fake almost every time; '
-                     'G has little left to learn from.')
+        yield ('  Warning: D tells real from fake almost every time; '
+               'G has little left to learn from.')
     if epoch.grid.std(0).mean() < COLLAPSED:
-        found.append('  Warning: the sixteen samples are nearly one and the same: '
-                     'G has collapsed.')
-    return found
+        yield '  Warning: the sixteen samples are nearly one and the same: G has collapsed.'
 
 
 # ------------------------------------------------------------------------------ the folder of a run
@@ -489,19 +489,15 @@ def choose_run_folder(run_folder='.'):
 
 
 def make_folder(folder):
-    """Make a folder if need be; raise PermissionError, in words, where nothing can be written.
-
-    A disk that is full is none: it can be mended while training goes on.
-    """
+    """Make a folder if need be; raise PermissionError, in words, where nothing can be written."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        if error.errno not in FULL:
-            raise PermissionError(
-                f'Nothing of a run could be kept: {error}. Start Jupyter in a folder that you may '
-                f'write to, or name one as run_folder or in DCGAN_RUN.') from error
+        raise PermissionError(f'Nothing of a run could be kept: {error}. Start Jupyter in a folder '
+                              f'that you may write to, or name one as run_folder or in '
+                              f'DCGAN_RUN.') from error
 
 
 def own(folder):
@@ -542,7 +538,7 @@ def load_checkpoint(folder=CHECKPOINTS, best=False):
     Raises FileNotFoundError where there is none, or no finished epoch yet, ValueError where there
     are only damaged ones.
     """
-    names = ('best', 'latest', 'previous') if best else ('latest', 'previous')
+    names = ('best', *LAST_TWO) if best else LAST_TWO
     state, _ = first_whole(Path(folder), names)
     if state['epoch'] == 0:
         raise FileNotFoundError(f'{folder}/ holds no epoch yet: train for at least one first')

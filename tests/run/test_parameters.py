@@ -116,6 +116,18 @@ def test_two_time_scales_are_nobodys_fault(kernel, capsys):
         capsys.readouterr().out)
 
 
+def test_rates_set_by_hand_are_known_after_a_schedule(kernel, capsys):
+    """Those that it began with count, and not what it has made of them."""
+    kernel.names |= dict(lr=16e-4, lr_decay=True, n_epochs=3)
+    for name in ('d_optimizer', 'g_optimizer'):
+        kernel.names[name].param_groups[0]['lr'] = 16e-4
+    kernel.train()
+    assert kernel.names['d_optimizer'].param_groups[0]['lr'] < 16e-4
+    kernel.names['n_epochs'] = 4
+    assert kernel.train()['lr'] == 16e-4
+    assert 'that counts' not in capsys.readouterr().out
+
+
 def test_parameter_changed_before_training_counts(kernel):
     """The parameters' cell and the training cell alone: what is set now is trained with."""
     kernel.names['objective'] = 'hinge'

@@ -55,16 +55,18 @@ def test_earlier_run_is_set_aside_in_its_folder(notebook, folder):
     assert load_checkpoint('drive/checkpoints_gan')['epoch'] == 1
 
 
-def test_loop_from_elsewhere_is_kept_there_too(notebook, folder):
+def test_loop_from_elsewhere_is_kept_there_too(notebook, folder, capsys):
     """Its pickle as well, which it writes in the working folder."""
     def train(D, G, n_epochs, print_every=50):
         save_samples([torch.zeros(16, 3, 32, 32)])
-        return [(1.5, 0.5)]
+        return [(1.5, 0.5)] * 5
 
     D, G, _ = tiny_training(vars(notebook))
     config = dict(z_size=6, g_conv_dim=4, img_size=32, run_folder=choose_run_folder('drive'))
-    call_train(train, D, G, 1, 1, None, None, config)
+    call_train(train, D, G, 3, 1, None, None, config)
     assert os.listdir() == ['drive']
+    assert 'Saved again' not in capsys.readouterr().out      # nothing had failed before
+    assert load_history('drive/checkpoints_gan')['per_epoch'].tolist() == [2, 2, 1]
     assert len(load_samples('drive/train_samples.pkl')) == 1
     assert torch.equal(numbers_of(notebook.load_generator('drive/checkpoints_gan')), numbers_of(G))
 
