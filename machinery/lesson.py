@@ -11,7 +11,6 @@ import shutil
 import types
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from .console import check_choice, takes
@@ -139,7 +138,7 @@ def _epochs_of(losses, n_epochs):
     """
     figures = torch.full((len(losses), 4), math.nan)
     figures[:, :2] = torch.tensor(losses, dtype=torch.float32).view(-1, 2)
-    return [Epoch(torch.tensor(part)) for part in np.array_split(figures.numpy(), n_epochs)]
+    return [Epoch(part.clone()) for part in figures.tensor_split(n_epochs)]
 
 
 # -------------------------------------------------------------------------- faces without training

@@ -6,7 +6,6 @@ changes what nobody changed there by hand; DCGAN_PRESET has the last word.
 import ast
 import math
 import os
-import sys
 from collections import namedtuple
 
 import torch
@@ -32,11 +31,7 @@ def are_names(value):
 
 def among(*choices):
     words = 'one of ' + ', '.join(map(repr, choices))
-    return Kind(lambda value: any(value is each or value == each for each in choices), words)
-
-
-def number(low, below, words):
-    return Kind(lambda value: is_number(value) and low <= value < below, words)
+    return Kind(lambda value: value in choices, words)
 
 
 COUNT = Kind(lambda value: is_whole(value) and value >= 1, 'a whole number, 1 or more')
@@ -47,10 +42,10 @@ WHOLE = Kind(is_whole, 'a whole number')
 SWITCH = Kind(lambda value: isinstance(value, bool), 'one of True, False')
 TEXT = Kind(lambda value: isinstance(value, str), 'a text')
 NAMES = Kind(are_names, "a name, or several like ('one','another')")
-SHARE = number(0, 1, 'a number from 0 to just below 1')
-HALF = number(0, math.nextafter(0.5, 1), 'a share from 0 to 0.5')
-RATE = number(sys.float_info.min, math.inf, 'a number above 0')
-WEIGHT = number(0, math.inf, 'a number, 0 or more')
+SHARE = Kind(lambda value: is_number(value) and 0 <= value < 1, 'a number from 0 to just below 1')
+HALF = Kind(lambda value: is_number(value) and 0 <= value <= 0.5, 'a share from 0 to 0.5')
+RATE = Kind(lambda value: is_number(value) and 0 < value < math.inf, 'a number above 0')
+WEIGHT = Kind(lambda value: is_number(value) and 0 <= value < math.inf, 'a number, 0 or more')
 
 PARAMETERS = {               # name: (value in quick, what it may be)
     'dataset': ('faces', among('faces', 'svhn', 'drawn')),
