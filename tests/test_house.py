@@ -15,7 +15,7 @@ from tests.tools import NOTEBOOK, PROJECT
 ROOMS = machinery.ROOMS
 TOP_LEVEL = {'dcgan_faces.ipynb', 'helpers.py', 'problem_unittests.py', 'requirements.txt',
              'assets', 'README.md', 'machinery', 'tests', 'experiments', 'pyproject.toml',
-             'LICENSE', '.ci', '.gitignore'}
+             'LICENSE', 'CITATION.cff', '.ci', '.gitignore'}
 
 
 def python_files():
