@@ -14,8 +14,8 @@ import helpers
 from experiments import common
 
 # Of a setting's config, what the notebook's train is told; the networks are built with the rest.
-TRAINING = ('objective', 'penalty', 'penalty_every', 'flip', 'augmentation', 'ema_decay',
-            'lr_decay', 'start', 'distance_every')
+OF_THE_RUN = 'run_folder', 'live_view', 'resume', 'rescue'
+TRAINING = [name for name in helpers.PLAIN if name not in OF_THE_RUN]
 N_JUDGED = helpers.N_JUDGED          # faces that the distance of a run itself is asked of
 PASSES = 10          # in which a run of so many images shows them; learning rates fall in between
 

@@ -12,7 +12,7 @@ import torch
 
 from .console import check_choice
 from .devices import device_name
-from .sources import count_images
+from .sources import DATA_SETS, count_images
 
 Kind = namedtuple('Kind', 'fits words')      # a function that tells what a value may be, in words
 
@@ -48,7 +48,7 @@ RATE = Kind(lambda value: is_number(value) and 0 < value < math.inf, 'a number a
 WEIGHT = Kind(lambda value: is_number(value) and 0 <= value < math.inf, 'a number, 0 or more')
 
 PARAMETERS = {               # name: (value in quick, what it may be)
-    'dataset': ('faces', among('faces', 'svhn', 'drawn')),
+    'dataset': ('faces', among(*DATA_SETS)),
     'data_dir': ('processed_celeba_small/', TEXT),
     'max_images': (18_000, COUNT_OR_NONE),
     'hold_out': (0.1, HALF),

@@ -323,6 +323,7 @@ class Run:
                 self.best = None
             previous = self.folder / 'previous.pt'
             files.write_bytes(self.folder / 'latest.pt', self.kept, keep=previous)
+            # The pickle is written whole, so only when a tenth more epochs have come.
             if 10 * (epoch - self.n_in_samples) > self.n_in_samples:
                 self._write_samples()
         except OSError as error:

@@ -26,7 +26,6 @@ FACES_COUNT = 89_931                 # images in the small CelebA set
 FACES_OUTER = 32_600                 # those in its celeba/, without the folder inside that
 CELEBA_DIRS = ('img_align_celeba', 'celeba/img_align_celeba',
                'data/celeba/img_align_celeba')       # the last one is where torchvision puts it
-NO_FOLDERS = 'svhn', 'drawn'         # what DCGAN_DATA may name instead of a folder
 DRAWN_COUNT = 18_000
 CHUNK = 2 ** 16              # bytes that are written at once; a break loses no more
 PARTIAL, NOTHING_AFTER_IT = 206, 416        # answers to the question for the rest of a file
@@ -53,36 +52,47 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
     check_whole(image_size=image_size)
     if max_images is not None:
         check_whole(max_images=max_images)
-    check_choice(('faces', *NO_FOLDERS), dataset=dataset)
+    check_choice(DATA_SETS, dataset=dataset)
     if dataset == 'faces' and Path(data_dir) == Path(FACES_DIR):
         chosen = os.environ.get('DCGAN_DATA', '')
         word = chosen.strip().lower()
-        dataset = word if word in NO_FOLDERS else dataset
+        dataset = word if word in NAMED_SETS else dataset
         data_dir = chosen if word else data_dir
     with rank_0_first():
-        found = _find_images(data_dir, image_size, dataset, max_images, seed)
+        found = DATA_SETS[dataset](image_size, max_images, seed, data_dir)
     print(found.source)
     return found
 
 
-def _find_images(data_dir, image_size, dataset, max_images, seed):
-    folder = find_faces(data_dir) if dataset == 'faces' else None
-    size = f'{image_size}x{image_size}'
-    if folder:
-        images, paths = decode_folder(folder, image_size, max_images)
-        if len(images) == FACES_OUTER:
-            print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the '
-                  f'folder inside it. With that, it is {FACES_COUNT:,}.')
-        source = f'{len(images):,} images of {size}, {folder.absolute().name}/'
-        return ImageDataset(images, source=source, files=paths, folder=folder)
-    if dataset == 'svhn':
-        images, labels = load_svhn(image_size, max_images)
-        source = f'{len(images):,} images of {size}, SVHN, the street-view house numbers'
-        # The mirror image of a digit is no digit.
-        return ImageDataset(images, labels, source, may_be_mirrored=False)
+def _faces(image_size, max_images, seed, data_dir):
+    folder = find_faces(data_dir)
+    if folder is None:
+        return _drawn(image_size, max_images, seed)
+    images, paths = decode_folder(folder, image_size, max_images)
+    if len(images) == FACES_OUTER:
+        print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the '
+              f'folder inside it. With that, it is {FACES_COUNT:,}.')
+    source = f'{len(images):,} images of {image_size}x{image_size}, {folder.absolute().name}/'
+    return ImageDataset(images, source=source, files=paths, folder=folder)
+
+
+def _svhn(image_size, max_images, *_):
+    images, labels = load_svhn(image_size, max_images)
+    source = (f'{len(images):,} images of {image_size}x{image_size}, SVHN, the street-view house '
+              f'numbers')
+    # The mirror image of a digit is no digit.
+    return ImageDataset(images, labels, source, may_be_mirrored=False)
+
+
+def _drawn(image_size, max_images, seed, *_):
     images = drawn_faces(max_images or DRAWN_COUNT, image_size, seed)
-    return ImageDataset(images, source=f'{len(images):,} images of {size}, drawn by code, '
-                                       f'seed {seed}: these are NOT photographs')
+    return ImageDataset(images, source=f'{len(images):,} images of {image_size}x{image_size}, '
+                                       f'drawn by code, seed {seed}: these are NOT photographs')
+
+
+# name: a function of (image_size, max_images, seed, data_dir). DCGAN_DATA may name all but faces.
+DATA_SETS = {'faces': _faces, 'svhn': _svhn, 'drawn': _drawn}
+NAMED_SETS = set(DATA_SETS) - {'faces'}
 
 
 def count_images(name, most):
@@ -91,7 +101,7 @@ def count_images(name, most):
     It is 0 for 'svhn', 'drawn', and what is no folder.
     """
     folder = _path_meant(name)
-    if name.strip().lower() in ('', *NO_FOLDERS) or not folder.is_dir():
+    if name.strip().lower() in ('', *NAMED_SETS) or not folder.is_dir():
         return 0
     return sum(1 for _ in itertools.islice(find_images(folder), most))
 

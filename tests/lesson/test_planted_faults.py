@@ -249,7 +249,7 @@ UNSEEN = [
      edit(('    real = augment(real, augmentation)\n', '')),
      unittests.test_train_step),
     ('augmentation never reaches the step',
-     edit((",\n                               augmentation=config['augmentation'])", ')')),
+     edit(("augmentation=config['augmentation']", 'augmentation=()')),
      test_run.test_augments_when_asked),
     ('augmentation without gradient',
      edit(('x = AUGMENTATIONS[name](x)', 'x = AUGMENTATIONS[name](x.detach())')),
