@@ -187,7 +187,7 @@ def notebook_resumed(task):
 
 def quick_preset(task):
     if task.rehearse:
-        return 'quick conv_dim=4 n_epochs=12 distance_every=12'
+        return 'quick conv_dim=4 n_epochs=100 distance_every=100'
     return 'quick n_epochs=12'
 
 
@@ -221,7 +221,7 @@ def run_notebook(task, name, preset, interrupt_when=None):
 
 def interrupt(when, ended):
     """Wait until when() says yes; then do to this process what Ctrl-C does."""
-    while not ended.wait(0.1):
+    while not ended.wait(0.02):
         if when():
             os.kill(os.getpid(), signal.SIGINT)
             return
