@@ -303,6 +303,7 @@ def write_drawn_folder(folder, n_images):
     return folder / 'faces'
 
 
+@pytest.mark.slow
 def test_a_small_study(folder, monkeypatch, capsys):
     """One setting and its base, from a folder of images to the figure; then nothing is left."""
     monkeypatch.setattr(study, 'N_JUDGED', 20)
@@ -330,6 +331,7 @@ def test_a_small_study(folder, monkeypatch, capsys):
     study.face_distance.cache_clear()
 
 
+@pytest.mark.slow
 def test_check_tells_settings_that_change_nothing(folder, monkeypatch, capsys):
     """--check keeps nothing, and says it where a setting comes out as another one does."""
     study.face_distance.cache_clear()

@@ -319,6 +319,7 @@ def test_earlier_run_is_judged_by_its_training_faces(run_with_faces):
     assert 'against 110 real faces of the training' in figures['protocol']
 
 
+@pytest.mark.slow
 def test_pictures_of_a_run(run_with_faces, monkeypatch):
     """All files of assets/ that follow from a run, its networks among them."""
     into = run_with_faces / 'results'

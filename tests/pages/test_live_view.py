@@ -65,6 +65,7 @@ def test_pictures_are_renewed_by_time(monkeypatch, seconds_a_batch):
     assert len(times) > 10, 'it stands still'
 
 
+@pytest.mark.slow
 def test_the_view_changes_nothing(notebook, folder, monkeypatch):
     """A run with pictures after every batch ends bit for bit like one without any."""
     without = run_training(notebook, 2)

@@ -109,6 +109,7 @@ def test_shuffled_measurements_move_nothing():
     assert ratios.abs().mean() < 0.2
 
 
+@pytest.mark.slow
 def test_kept_directions_hold_on_faces_of_this_test():
     G = directions.load_generator()
     _, held = directions.read_directions(ASSETS / 'directions.npz')

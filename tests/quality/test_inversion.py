@@ -33,6 +33,7 @@ def found(G, faces):
     return z, before, torch.rand(1)
 
 
+@pytest.mark.slow
 def test_made_faces_are_found_again(G, notebook, faces, found):
     """So near that the eye sees no difference; and the noise is as long as G has seen it."""
     z, _, _ = found
@@ -42,12 +43,14 @@ def test_made_faces_are_found_again(G, notebook, faces, found):
     assert ((z.norm(dim=1) > 7) & (z.norm(dim=1) < 12)).all()
 
 
+@pytest.mark.slow
 def test_order_is_kept(G, notebook, faces, found):
     z, _, _ = found
     apart = torch.cdist(notebook.generate(G, z).flatten(1), faces.flatten(1))
     assert apart.argmin(1).tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_generator_and_random_numbers_are_left_alone(G, found):
     _, before, drawn = found
     torch.manual_seed(0)

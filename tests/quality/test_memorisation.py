@@ -46,6 +46,7 @@ def judged(liar, drawings):
     return memorisation(liar, own, held_out), memorisation(liar, unseen, held_out)
 
 
+@pytest.mark.slow
 def test_liar_is_caught(judged):
     own, _ = judged
     assert own.caught and own.gap > 0.2 and own.p_value < 1e-4
@@ -59,6 +60,7 @@ def test_nobody_is_caught_for_faces_that_he_did_not_see(judged):
     assert str(unseen).startswith('too few faces to tell')         # 20 are
 
 
+@pytest.mark.slow
 def test_held_out_faces_that_are_better_known_are_no_sign(liar, drawings):
     """The difference is as large; it lies on the other side."""
     own, unseen, _ = drawings
@@ -81,6 +83,7 @@ def test_copies_are_twins(drawings, monkeypatch):
     assert memorisation(None, training, held_out, N, n_generated=N).twins <= 2 * room.RARE
 
 
+@pytest.mark.slow
 def test_without_held_out_faces_it_says_so(liar, drawings, capsys):
     found = memorisation(liar, drawings[0], drawings[0][:0])
     plt.close('all')
@@ -89,6 +92,7 @@ def test_without_held_out_faces_it_says_so(liar, drawings, capsys):
     assert capsys.readouterr().out == '' and plt.get_fignums() == []
 
 
+@pytest.mark.slow
 def test_few_held_out_faces_are_too_few_to_tell(liar, drawings):
     """As many of each kind as there are; and no all-clear that so few cannot give."""
     found = memorisation(liar, drawings[1], drawings[2][:6])
@@ -98,6 +102,7 @@ def test_few_held_out_faces_are_too_few_to_tell(liar, drawings):
     assert many.verdict == 'no sign of learning by heart'
 
 
+@pytest.mark.slow
 def test_held_out_faces_of_another_size_are_refused(liar, drawings):
     with pytest.raises(ValueError, match='held_out: found images'):
         memorisation(liar, drawings[0], drawings[2][:, :, ::2, ::2])

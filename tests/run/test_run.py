@@ -92,6 +92,7 @@ def test_fewer_epochs_than_a_run_has(notebook, folder, capsys):
     assert 'to train further, raise n_epochs above that' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_more_epochs_for_a_finished_run(notebook, folder, capsys):
     """Learning rates that were nearly 0 go on as the longer schedule has them, and that is said."""
     options = dict(lr_decay=True, lr=2e-4)
