@@ -18,7 +18,7 @@ NOT_FROM_CSV = {
         '`conv_dim` 32, with three seeds',
         'Python 3.11 or newer', '5 GB', '240 MB', 'a folder of 2,000 images or fewer', '200 photos',
         'Take 100 photos or more', 'tensor (16, 3, s, s) in [−1, 1]',
-        'take about 3 minutes on two idle cores'],
+        'on two idle cores'],
     'experiments/README.md': [
         'a folder of 2,000 images or fewer', 'about 1,200 images', 'Rank 0',
         '(seeds 0 to 2, 30 seconds of one CPU thread each',
@@ -148,6 +148,7 @@ def readme():
         *shipped(),
         *race_sentences(),
         f'about {minutes(NOTEBOOK)} minutes on two CPU cores',
+        f'**The tests** take about {minutes("the tests")} minutes',
         f'were judged by {int(race["n_held_out"]):,} faces that neither had seen',
         f'Distances are after {int(LONGEST):,} images',
         f"only {int(LONGEST) // 128} steps in the public recipe's batches of 128",
