@@ -278,6 +278,10 @@ class Run:
         changed = identity.differences(self.config, state['config'], state['rescued'])
         if changed:
             return 'it differs in ' + ', '.join(changed), ()
+        python = state['config'].get('code', {}).get('python')
+        if python != self.config['code']['python']:
+            whose = f'Python {python}' if python else 'an earlier version'
+            print(f'The code of this run was kept by {whose}: whether it is the same is not known.')
         return '', (state, path)
 
     def __exit__(self, kind, error, trace):

@@ -151,7 +151,11 @@ def test_run_of_the_version_before_is_resumed(notebook, folder, capsys):
     as_before()
     capsys.readouterr()
     expect_same_run(whole, run_training(notebook, 3, resume=True))
-    assert 'Continuing checkpoints_gan/ after epoch 2' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'Continuing checkpoints_gan/ after epoch 2' in printed
+    assert 'The code of this run was kept by an earlier version' in printed
+    run_training(notebook, 4, resume=True)
+    assert 'The code of this run' not in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------- an end in the middle
