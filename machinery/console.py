@@ -19,11 +19,20 @@ def check_choice(choices, **values):
         raise ValueError(f'{name}: found {value!r}, expected one of {expected}.{hint}')
 
 
+def is_whole(value):
+    """Say whether a value is a whole number, NumPy's among them; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value):
+    """Say whether a value is a number, NumPy's among them; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_whole(**values):
     """Raise ValueError for a value that is not a whole number of at least 1."""
     for name, value in values.items():
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or value < 1:
+        if not is_whole(value) or value < 1:
             raise ValueError(f'{name}: found {value!r}, expected a whole number, 1 or more')
 
 
@@ -31,8 +40,7 @@ def check_range(low, high, expected, **values):
     """Raise ValueError, saying what was expected, unless values are numbers, low <= value < high.
     """
     for name, value in values.items():
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_number or not low <= value < high:
+        if not is_number(value) or not low <= value < high:
             raise ValueError(f'{name}: found {value!r}, expected {expected}')
 
 

@@ -64,8 +64,7 @@ def as_made(config, parts, loader, z_size):
     Where a cell was not run again after a parameter was changed, the truth is in what that cell
     made: this is kept, and said in a line.
     """
-    config = {name: value.item() if isinstance(value, np.generic) else value
-              for name, value in config.items()}
+    config = {name: plain(value) for name, value in config.items()}
     G = parts['G']
     for name, what, cell, values in made_with(parts, loader):
         asked = config.get(name)
@@ -82,6 +81,11 @@ def as_made(config, parts, loader, z_size):
         config = known | config
     code = code_of(type(parts['D']), type(G)) | config.get('code', {})
     return config | getattr(G, 'pair', {}) | dict(code=code, parts=describe(parts))
+
+
+def plain(value):
+    """Return a number of NumPy as Python's own, as checkpoints hold it; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def made_with(parts, loader):

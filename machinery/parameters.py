@@ -10,19 +10,12 @@ from collections import namedtuple
 
 import torch
 
-from .console import check_choice
+from .console import check_choice, is_number, is_whole
 from .devices import device_name
+from .identity import plain
 from .sources import DATA_SETS, count_images
 
 Kind = namedtuple('Kind', 'fits words')      # a function that tells what a value may be, in words
-
-
-def is_whole(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def are_names(value):
@@ -172,6 +165,7 @@ def spelled(text):
 def checked(name, value):
     """Return a parameter's value as checkpoints hold it; raise ValueError for one unsuitable."""
     _, kind = PARAMETERS[name]
+    value = plain(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if kind is NAMES and isinstance(value, str):

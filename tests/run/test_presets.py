@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,13 +101,13 @@ def test_wrong_changes_are_refused_in_words(monkeypatch, wish, message):
 
 def test_values_by_hand_become_plain_ones(monkeypatch):
     """As checkpoints hold them: a path as text, a list as a tuple."""
-    config = configured_from(monkeypatch, data_dir=Path('some/where'), balance=['Male', 'Young'])
+    config = configured(monkeypatch, data_dir=Path('some/where'), balance=['Male', 'Young'])
     assert (config['data_dir'], config['balance']) == ('some/where', ('Male', 'Young'))
 
 
-def configured_from(monkeypatch, **by_hand):
-    monkeypatch.setenv('DCGAN_PRESET', 'quick')
-    return configure(QUICK | by_hand)
+def test_numbers_of_numpy_become_plain_ones(monkeypatch):
+    config = configured(monkeypatch, n_epochs=np.int64(3), lr=np.float32(0.5), resume=np.False_)
+    assert [type(config[name]) for name in ('n_epochs', 'lr', 'resume')] == [int, float, bool]
 
 
 @pytest.mark.parametrize('by_hand, expected', [
@@ -130,7 +131,7 @@ def test_parameters_out_of_range_are_refused_at_once(monkeypatch, by_hand, expec
     """Before any image is decoded, and not after an epoch."""
     (name, value), = by_hand.items()
     with pytest.raises(ValueError, match=f'{name}: found {value!r}, expected {expected}'):
-        configured_from(monkeypatch, **by_hand)
+        configured(monkeypatch, **by_hand)
 
 
 def test_parameters_at_the_ends_of_their_ranges(monkeypatch):
