@@ -33,10 +33,8 @@ from machinery.console import fitting, takes
 from machinery.devices import alone, random_state, set_random_state
 from machinery.drawn import drawn_faces
 from machinery.files import load_samples
-from machinery.lesson import load_definitions
+from machinery.lesson import NOTEBOOK, load_definitions
 from machinery.run import load_checkpoint, load_history
-
-NOTEBOOK = Path(__file__).resolve().parent / 'dcgan_faces.ipynb'
 
 # ------------------------------------------------------------------------------- how a test fails
 

@@ -13,7 +13,7 @@ import types
 
 import numpy as np
 
-# when a run goes on
+# when a run goes on; sync_batch_norm is a parameter of earlier versions
 MAY_CHANGE = {'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every', 'live_view',
               'run_folder', 'sync_batch_norm'}
 BETTER_TOLD = {'images': {'data', 'data_dir', 'dataset', 'max_images'},      # by their checksums
@@ -94,7 +94,7 @@ def made_with(parts, loader):
     Several values are several learning rates: those of two time scales, or one that was made with
     and another that a rescue has lowered. None: it is not known.
     """
-    batch_size = getattr(getattr(loader, 'loader', loader), 'batch_size', None)
+    batch_size = getattr(inner(loader), 'batch_size', None)
     arguments = getattr(parts['G'], 'arguments', {})
     start = getattr(parts['G'], 'start', '') if arguments else None      # of a G of this notebook
     groups = groups_among(parts)
@@ -123,9 +123,14 @@ def groups_among(parts):
     return [group for optimizer in optimizers_among(parts) for group in optimizer.param_groups]
 
 
+def inner(loader):
+    """Return the DataLoader in a DeviceLoader; any other loader as it is."""
+    return getattr(loader, 'loader', loader)
+
+
 def images_of(loader):
     """Return the data set of a loader if it is one of ours, which has a checksum; else None."""
-    dataset = getattr(getattr(loader, 'loader', loader), 'dataset', None)
+    dataset = getattr(inner(loader), 'dataset', None)
     return dataset if hasattr(dataset, 'checksum') else None
 
 

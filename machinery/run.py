@@ -260,11 +260,11 @@ class Run:
         if there:
             print(f'An earlier run is kept in {set_aside(self.folder)}/ ({why}); this one starts '
                   f'at epoch 1.')
-        self._keep()
         try:
-            files.load_safely(io.BytesIO(self.kept))
+            files.load_safely(io.BytesIO(files.to_bytes(self.config)))
         except ValueError as error:
             raise ValueError(f'config holds what no checkpoint can keep: {error}') from error
+        self._keep()
         self._save()
 
     def _compare(self):

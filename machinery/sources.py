@@ -72,22 +72,25 @@ def _faces(image_size, max_images, seed, data_dir):
     if len(images) == FACES_OUTER:
         print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the '
               f'folder inside it. With that, it is {FACES_COUNT:,}.')
-    source = f'{len(images):,} images of {image_size}x{image_size}, {folder.absolute().name}/'
+    source = f'{_counted(images)}, {folder.absolute().name}/'
     return ImageDataset(images, source=source, files=paths, folder=folder)
 
 
 def _svhn(image_size, max_images, *_):
     images, labels = load_svhn(image_size, max_images)
-    source = (f'{len(images):,} images of {image_size}x{image_size}, SVHN, the street-view house '
-              f'numbers')
+    source = f'{_counted(images)}, SVHN, the street-view house numbers'
     # The mirror image of a digit is no digit.
     return ImageDataset(images, labels, source, may_be_mirrored=False)
 
 
 def _drawn(image_size, max_images, seed, *_):
     images = drawn_faces(max_images or DRAWN_COUNT, image_size, seed)
-    return ImageDataset(images, source=f'{len(images):,} images of {image_size}x{image_size}, '
-                                       f'drawn by code, seed {seed}: these are NOT photographs')
+    return ImageDataset(images, source=f'{_counted(images)}, drawn by code, seed {seed}: these are '
+                                       f'NOT photographs')
+
+
+def _counted(images):
+    return f'{len(images):,} images of {images.shape[3]}x{images.shape[2]}'
 
 
 # name: a function of (image_size, max_images, seed, data_dir). DCGAN_DATA may name all but faces.
