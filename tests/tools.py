@@ -1,4 +1,5 @@
 """What several test files need: small trainings, ways to compare them, and ways to break them."""
+import itertools
 import os
 import subprocess
 import sys
@@ -20,10 +21,10 @@ from problem_unittests import (
     write_images,
 )
 
-__all__ = ['ASSETS', 'DEVICES', 'NOTEBOOK', 'PATIENCE', 'PROJECT', 'Acting', 'damage',
-           'expect', 'expect_close', 'expect_same_run', 'global_names', 'needs_gpu',
-           'numbers_of', 'raises', 'run_python', 'run_training', 'tiny_training', 'torchrun',
-           'train_tiny', 'write_images']
+__all__ = ['ASSETS', 'DEVICES', 'NOTEBOOK', 'PATIENCE', 'PROJECT', 'Acting', 'damage', 'ending_at',
+           'expect', 'expect_close', 'expect_same_run', 'global_names', 'going_bad_once',
+           'needs_gpu', 'numbers_of', 'raises', 'run_python', 'run_training', 'tiny_training',
+           'torchrun', 'train_tiny', 'write_images']
 
 PROJECT = Path(__file__).resolve().parent.parent
 ASSETS = PROJECT / 'assets'
@@ -107,6 +108,26 @@ def raises(error):
     def fail(*_, **__):
         raise error
     return fail
+
+
+def ending_at(step, number, error):
+    """A training step that raises an error in place of the step of this number, counted from 1."""
+    numbers = itertools.count(1)
+
+    def step_or_end(*arguments, **options):
+        if next(numbers) == number:
+            raise error
+        return step(*arguments, **options)
+    return step_or_end
+
+
+def going_bad_once(step):
+    """A training step whose second call gives figures that are infinite."""
+    numbers = itertools.count(1)
+
+    def bad_step(*arguments, **options):
+        return step(*arguments, **options) + (float('inf') if next(numbers) == 2 else 0)
+    return bad_step
 
 
 def damage(path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from machinery import pictures
-from tests.tools import expect_same_run, run_training
+from tests.tools import ending_at, expect_same_run, run_training
 
 
 class Cell:
@@ -105,15 +105,7 @@ def test_an_interrupt_leaves_the_last_picture(notebook, folder, monkeypatch):
         return titles[-1]
 
     monkeypatch.setattr(pictures, '_title', kept_title)
-    step, calls = notebook.train_step, []
-
-    def interrupted(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return step(*arguments, **options)
-
-    monkeypatch.setattr(notebook, 'train_step', interrupted)
+    notebook.train_step = ending_at(notebook.train_step, 5, KeyboardInterrupt())
     with contextlib.redirect_stdout(io.StringIO()):
         run_training(notebook, 4, live_view=True)
     assert len(cell.pictures) == 1

@@ -17,6 +17,7 @@ from machinery.sources import load_dataset
 from tests.tools import (
     NOTEBOOK,
     global_names,
+    going_bad_once,
     run_training,
     tiny_training,
     train_tiny,
@@ -354,15 +355,6 @@ def test_rates_set_by_hand_are_part_of_the_run(notebook, folder, capsys, lr_deca
 
 def test_rates_of_a_rescued_run_are_its_own(notebook, folder, capsys):
     """They were lowered on the way: the run goes on with what it has."""
-    def going_bad_once(step):
-        calls = []
-
-        def bad_step(*arguments, **options):
-            calls.append(1)
-            return step(*arguments, **options) + (float('inf') if len(calls) == 2 else 0)
-
-        return bad_step
-
     train_at(notebook, 1, 4e-4, 1e-4, spoil=going_bad_once, rescue=0.5)
     capsys.readouterr()
     train_at(notebook, 2, 4e-4, 1e-4, rescue=0.5, resume=True)

@@ -12,7 +12,7 @@ from machinery.drawn import drawn_faces
 from machinery.lesson import call_train
 from machinery.parameters import QUICK, config_of
 from machinery.run import load_checkpoint
-from tests.tools import Acting, global_names, numbers_of, raises, tiny_training
+from tests.tools import Acting, global_names, going_bad_once, numbers_of, raises, tiny_training
 
 
 class Kernel:
@@ -220,13 +220,7 @@ def test_interrupt_in_the_first_epoch(notebook, folder, capsys):
 
 def test_rescued_run_goes_on_in_the_same_kernel(kernel, capsys):
     """Its rates have been lowered, which is nothing that the parameters should say."""
-    step, calls = kernel.notebook.train_step, []
-
-    def bad_once(*arguments, **options):
-        calls.append(1)
-        return step(*arguments, **options) + (float('inf') if len(calls) == 2 else 0)
-
-    kernel.notebook.train_step = bad_once
+    kernel.notebook.train_step = going_bad_once(kernel.notebook.train_step)
     kernel.names['rescue'] = 0.5
     kernel.train()
     kernel.names['n_epochs'] = 2

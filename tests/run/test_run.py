@@ -10,6 +10,7 @@ from machinery.files import load_samples
 from machinery.run import N_JUDGED, load_checkpoint, load_history
 from tests.tools import (
     Acting,
+    ending_at,
     expect_close,
     expect_same_run,
     global_names,
@@ -57,15 +58,7 @@ def test_resume_is_exact_with_everything_on(notebook, folder, capsys):
                    distance_every=2)
     whole = run_training(notebook, 6, **options)
     best = load_checkpoint(best=True)['epoch']
-    step, calls = notebook.train_step, []
-
-    def interrupted_step(*arguments, **step_options):
-        calls.append(1)
-        if len(calls) == 11:
-            raise KeyboardInterrupt
-        return step(*arguments, **step_options)
-
-    notebook.train_step = interrupted_step
+    notebook.train_step = ending_at(notebook.train_step, 11, KeyboardInterrupt())
     run_training(notebook, 6, **options)
     assert 'Interrupted in epoch 4' in capsys.readouterr().out
     expect_same_run(whole, run_training(notebook, 6, resume=True, **options))

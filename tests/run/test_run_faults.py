@@ -14,7 +14,15 @@ import helpers
 from machinery import run as run_room
 from machinery.files import load_samples
 from machinery.run import load_checkpoint
-from tests.tools import Acting, global_names, raises, run_training, tiny_training, train_tiny
+from tests.tools import (
+    Acting,
+    ending_at,
+    global_names,
+    raises,
+    run_training,
+    tiny_training,
+    train_tiny,
+)
 
 NO_SPACE = OSError(28, 'No space left on device')
 
@@ -202,17 +210,9 @@ def test_step_whose_figures_keep_their_graph(notebook, folder, monkeypatch):
 
 @pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory.'), MemoryError(),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_out_of_memory_says_what_to_do(notebook, folder, monkeypatch, error):
+def test_out_of_memory_says_what_to_do(notebook, folder, error):
     """In the third epoch: one sentence, and the two epochs before are kept."""
-    step, calls = notebook.train_step, []
-
-    def greedy(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 8:
-            raise error
-        return step(*arguments, **options)
-
-    monkeypatch.setattr(notebook, 'train_step', greedy)
+    notebook.train_step = ending_at(notebook.train_step, 8, error)
     with pytest.raises(MemoryError, match='halve batch_size.* All up to epoch 2 is in'):
         train_tiny(notebook, 3)
     assert load_checkpoint()['epoch'] == 2
