@@ -1,0 +1,408 @@
+"""Race the paper's recipe, plain and tuned, against ours: equal processor time, other people judge.
+
+    python -m experiments.fair --folder FOLDER --people VAL_FACES --identities identity_CelebA.txt
+
+It makes what is not in its tables yet, in this order, and --parts names some of it:
+
+rates          images a second of each recipe, measured in turns: fair_rates.csv. From them follows
+               how many images a recipe is given for so many seconds: so its learning rates know
+               where they end, and other work on the machine changes no distance
+search         the paper's recipe tuned, at 82 seconds with one seed: fair_search.csv. It begins
+               with START, and goes on with the neighbours of the best until none is better. A
+               neighbour has half or twice the batch or the learning rate, the other beta1, or the
+               other schedule. So an optimum on the edge of what was tried extends it
+race           the paper's, the tuned one and ours, at 82 and 328 seconds, five seeds: fair.csv
+leave-one-out  ours with one part put back to the paper's, at 82 seconds, three seeds: fair.csv
+
+People who choose are not those who judge: faces of even identities in VAL_FACES choose the settings
+of the search, those of odd ones judge all else, and none of them is in FOLDER. A distance is that
+of 5,000 generated faces; its floor is that of 5,000 faces of FOLDER.
+
+G is judged as it is and as its average, kept beside it in the same run. Seconds are those of the
+passes over the images, processor time on one thread: building, saving and judging are left out.
+fair_summary.csv compares by geometric means. Ctrl-C keeps finished runs.
+"""
+import itertools
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import scipy.stats
+
+import helpers
+from experiments import common, runs
+from experiments.race import OURS
+from experiments.settings import BASE, RECIPE, in_words
+from machinery import files
+
+SIZE = 32
+SHORT, LONG = 82, 328        # seconds
+PASSES = 10                  # of the short one, each over so many images
+SEARCH_SEED = 10
+RACE_SEEDS = 11, 12, 13, 14, 15
+LEAVE_ONE_OUT_SEEDS = RACE_SEEDS[:3]
+N_GENERATED = 5_000
+KEPT_BESIDE = 0.999          # decay of the average of G: it does not change the training
+
+PAPERS = BASE
+START = [dict(batch_size=batch, lr=lr) for batch in (8, 16, 32, 64) for lr in (2e-4, 8e-4)]
+TUNED = 'batch_size', 'lr', 'beta1', 'lr_decay'
+FEWEST, MOST = 19, 26        # runs of the search; ours had 19
+LEFT_OUT = {f'ours, {in_words({name: PAPERS[name]})}': OURS | {name: PAPERS[name]}
+            for name in RECIPE if name != 'ema_decay'}   # ours without it is judged in the race
+
+SETTINGS = 'batch_size', 'lr', 'beta1', 'lr_decay', 'penalty', 'flip'
+COLUMNS = ('recipe', 'average', 'budget', 'seed', *SETTINGS, 'images_seen', 'seconds', 'ffd',
+           'floor', 'judged_by', 'n_generated', 'n_real', 'image_size', 'conv_dim', 'arithmetic',
+           'data', 'device', 'torch', 'command')
+KEY = 'recipe', 'average', 'budget', 'seed', 'device'
+SPEED = 'batch_size', 'penalty', 'flip'                  # what a recipe's speed depends on
+RATES = (*SPEED, 'images_per_second', 'lowest', 'highest', 'n_rounds', 'device', 'torch', 'command')
+ROUNDS = 3
+SUMMARY = ('recipe', 'average', 'budget', 'n_seeds', 'images_seen', 'seconds', 'ffd', 'lowest',
+           'highest', 'floor', 'against', 'ratio', 'ratio_low', 'ratio_high', 'p', 'device',
+           'torch', 'command')
+PARTS = 'rates', 'search', 'race', 'leave-one-out'
+
+# -------------------------------------------------------------------------------- who judges, rates
+
+
+def split_people(paths, identities):
+    """Return the indices of images of even and of odd identities, given their files' paths.
+
+    identities  the file identity_CelebA.txt: a file's name and a person's number in each line
+    """
+    lines = Path(identities).read_text(encoding='utf-8').split('\n')
+    person_of = dict(line.split() for line in lines if line.strip())
+    halves = [], []
+    for index, path in enumerate(paths):
+        halves[int(person_of[Path(path).name]) % 2].append(index)
+    return halves
+
+
+class Judges:
+    """Distances from faces of people whom no training sees: those who choose, those who judge.
+
+    faces  an ImageDataset of the training, for the floors
+    """
+
+    def __init__(self, faces, people, identities):
+        images, paths = helpers.decode_folder(people, SIZE)
+        self.distances = {}
+        for name, indices in zip(('choosing', 'judging'), split_people(paths, identities),
+                                 strict=True):
+            self.distances[name] = helpers.FaceDistance(
+                faces.images, helpers.choose_device(), n_judged=N_GENERATED,
+                held_out=images[indices])
+
+    def judge(self, name, images):
+        """Return what a row says of a distance."""
+        distance = self.distances[name]
+        return dict(ffd=f'{distance(images):.4f}', floor=f'{distance.floor:.4f}', judged_by=name,
+                    n_generated=len(images), n_real=distance.n)
+
+
+def measure_rates(faces, recipes):
+    """Return rows for fair_rates.csv: the images/s of each speed among recipes, in turns.
+
+    The first pass of each run warms up, and is left out.
+    """
+    speeds = {speed_of(config): config for config in recipes}
+    found = {speed: [] for speed in speeds}
+    for _, (speed, config) in itertools.product(range(ROUNDS), speeds.items()):
+        _, watch = train(faces, config, portion=2_048, n_passes=2, seed=0)
+        found[speed].append(2_048 / (watch.seconds_after[2] - watch.seconds_after[1]))
+    line = common.command('fair', '--parts', 'rates')
+    return [dict(zip(SPEED, speed, strict=True)) | common.provenance(line) | dict(
+                images_per_second=f'{statistics.median(rates):.1f}', lowest=f'{min(rates):.1f}',
+                highest=f'{max(rates):.1f}', n_rounds=len(rates))
+            for speed, rates in found.items()]
+
+
+def speed_of(config):
+    return tuple(str(config[name]) for name in SPEED)
+
+
+def portion_of(config, rates):
+    """Return how many images a pass shows: whole batches of 128, for SHORT / PASSES seconds."""
+    row = rates[speed_of(config)]
+    return max(1, round(float(row['images_per_second']) * SHORT / PASSES / 128)) * 128
+
+
+# ------------------------------------------------------------------------------------------ one run
+
+
+class Watch(runs.Stopwatch):
+    """A stopwatch that also keeps the run as it was after some passes.
+
+    kept           the numbers of passes before whose successors the checkpoint is kept
+    checkpoints    {passes: what the run had saved}
+    seconds_after  {passes: seconds}
+    """
+
+    def __init__(self, loader, kept=()):
+        super().__init__(loader)
+        self.kept = kept
+        self.n_passes = 0
+        self.checkpoints = {}
+        self.seconds_after = {}
+
+    def __iter__(self):
+        if self.n_passes in self.kept:
+            self.checkpoints[self.n_passes] = helpers.load_checkpoint()
+        yield from super().__iter__()
+        self.n_passes += 1
+        self.seconds_after[self.n_passes] = self.seconds
+
+
+def train(faces, config, portion, n_passes, seed, kept=()):
+    """Train a recipe with an average of G beside it; return (notebook, G, the run's Watch).
+
+    The Watch holds the checkpoints after the passes named by kept, and the last one.
+    """
+    notebook = common.notebook_definitions()
+    watches = []
+
+    def wrap(batches):
+        watches.append(Watch(batches, kept))
+        return watches[0]
+    loader = runs.loader_of(faces, config['batch_size'], portion)
+    config = config | dict(ema_decay=KEPT_BESIDE)
+    with common.scratch_folder():
+        G, last = runs.train(notebook, config, loader, seed, n_passes, wrap=wrap)
+    watches[0].checkpoints[n_passes] = last
+    return (notebook, G), watches[0]
+
+
+class Contest:
+    """The runs on some faces.
+
+    rates    {speed: row of fair_rates.csv}
+    recipes  {name: config}
+    keep     a folder for the weights of the judged generators, or None
+    """
+
+    def __init__(self, faces, judges, rates, keep=None):
+        self.faces = faces
+        self.judges = judges
+        self.rates = rates
+        self.recipes = {}
+        self.keep = keep
+
+    def run(self, planned):
+        """Train one recipe; return its rows."""
+        config = self.recipes[planned['recipe']]
+        portion = portion_of(config, self.rates)
+        n_passes = PASSES * planned['budget'] // SHORT
+        also_short = planned['budget'] == LONG and not config['lr_decay']
+        (notebook, G), watch = train(self.faces, config, portion, n_passes, planned['seed'],
+                                     kept=[PASSES] if also_short else [])
+        rows = []
+        for passes, saved in sorted(watch.checkpoints.items()):
+            for average in planned['averages']:
+                G.load_state_dict(saved['G_average' if average == 'yes' else 'G'])
+                row = planned | dict(budget=SHORT * passes // PASSES, average=average)
+                if self.keep:
+                    self.keep_weights(G, row)
+                rows.append(self.row(row, config, saved['images_seen'],
+                                     watch.seconds_after[passes],
+                                     runs.draw(notebook, G, N_GENERATED, planned['seed'])))
+        return rows
+
+    def row(self, planned, config, images_seen, seconds, images):
+        line = common.command('fair', '--folder', 'FOLDER', '--people', 'VAL_FACES',
+                              '--identities', 'identity_CelebA.txt', '--parts', planned['part'])
+        columns = {name: planned[name] for name in KEY if name in planned}
+        in_bfloat16 = helpers.has_bfloat16(helpers.choose_device())
+        return columns | {name: config[name] for name in SETTINGS} | dict(
+            images_seen=images_seen, seconds=f'{seconds:.2f}', image_size=SIZE,
+            conv_dim=config['conv_dim'], arithmetic='bfloat16' if in_bfloat16 else 'float32',
+            data=self.faces.source, **self.judges.judge(planned['judged_by'], images),
+            **common.provenance(line))
+
+    def keep_weights(self, G, row):
+        name = f'{row["recipe"]}, average {row["average"]}, {row["budget"]} s, {row["seed"]}.pt'
+        files.write_bytes(self.keep / name, files.to_bytes(G.state_dict()))
+
+
+# -------------------------------------------------------------------------------------- the search
+
+
+def name_of(config):
+    return 'tuned: ' + in_words({name: config[name] for name in TUNED})
+
+
+def neighbours(config):
+    """Return the settings next to one: each differs in one thing."""
+    return [config | change for change in (
+        dict(batch_size=config['batch_size'] // 2),
+        dict(batch_size=config['batch_size'] * 2),
+        dict(lr=config['lr'] / 2),
+        dict(lr=config['lr'] * 2),
+        dict(beta1=0.5 - config['beta1']),
+        dict(lr_decay=not config['lr_decay']))]
+
+
+def config_in(row):
+    """Return the setting of a row of fair_search.csv."""
+    return PAPERS | dict(batch_size=int(row['batch_size']), lr=float(row['lr']),
+                         beta1=float(row['beta1']), lr_decay=row['lr_decay'] == 'True')
+
+
+def best_of(rows):
+    """Return the setting of the row that comes nearest to the faces that choose."""
+    return config_in(min(rows, key=lambda row: float(row['ffd'])))
+
+
+def next_of_search(rows):
+    """Return the settings that the search tries next, given the rows it has: none when it is over.
+    """
+    tried = {name_of(config_in(row)) for row in rows}
+    wanted = [PAPERS | change for change in START]
+    if all(name_of(config) in tried for config in wanted):
+        wanted = neighbours(best_of(rows))
+    return [config for config in wanted if name_of(config) not in tried][:MOST - len(rows)]
+
+
+# ------------------------------------------------------------------------------------- the summary
+
+
+def log_mean(values):
+    return statistics.mean(map(math.log, values))
+
+
+def ratio_of(values, base):
+    """Return (ratio of geometric means, its 95 % interval's ends, p), by Welch's test on logs."""
+    logs, base_logs = [[math.log(value) for value in each] for each in (values, base)]
+    test = scipy.stats.ttest_ind(logs, base_logs, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    ratio = math.exp(log_mean(values) - log_mean(base))
+    return ratio, math.exp(low), math.exp(high), test.pvalue
+
+
+def summarise(rows):
+    """Return rows for fair_summary.csv: each recipe, and its ratio to the one it is held against.
+
+    The tuned recipe and ours are held against the paper's, ours also against the tuned one, and
+    what is left out of ours against ours with the same seeds.
+    """
+    groups = common.grouped(rows, 'recipe', 'average', 'budget', 'device')
+    found = []
+    for (recipe, average, budget, device), group in groups.items():
+        for base in bases_of(recipe, average):
+            against = groups.get((*base, budget, device), []) if base else []
+            found.append(summary_of(group, against, base))
+    return found
+
+
+def bases_of(recipe, average):
+    """Return what a recipe is held against: pairs (recipe, average); None where against nothing."""
+    if recipe == 'paper':
+        return [None] if average == 'no' else [('paper', 'no')]
+    if recipe == 'tuned':
+        return [('paper', 'no')]
+    if recipe == 'ours' and average == 'yes':
+        return [('paper', 'no'), ('paper', 'yes'), ('tuned', 'yes')]
+    return [('ours', 'yes')]
+
+
+def summary_of(group, against, base):
+    seeds = {row['seed'] for row in group}
+    values = [float(row['ffd']) for row in group]
+    if base and base[0] == 'ours':
+        against = [row for row in against if row['seed'] in seeds]
+    base_values = [float(row['ffd']) for row in against]
+    row = dict(recipe=group[0]['recipe'], average=group[0]['average'], budget=group[0]['budget'],
+               n_seeds=len(group), ffd=f'{math.exp(log_mean(values)):.4f}',
+               images_seen=group[0]['images_seen'],
+               seconds=f'{statistics.median(float(row["seconds"]) for row in group):.1f}',
+               lowest=f'{min(values):.4f}', highest=f'{max(values):.4f}', floor=group[0]['floor'],
+               device=group[0]['device'], torch=group[0]['torch'],
+               command=common.command('fair', '--figure'))
+    if len(values) > 1 and len(base_values) > 1:
+        figures = ratio_of(values, base_values)
+        row |= dict(zip(('ratio', 'ratio_low', 'ratio_high', 'p'),
+                        (f'{figure:.4f}' for figure in figures), strict=True))
+        row['against'] = f'{base[0]}, average {base[1]}'
+    return row
+
+
+# ------------------------------------------------------------------------------------- the command
+
+
+def plan(part, names, budget, seeds, averages, judged_by='judging'):
+    return [dict(part=part, recipe=name, average=averages[-1], averages=averages, budget=budget,
+                 seed=seed, judged_by=judged_by)
+            for seed, name in itertools.product(seeds, names)]
+
+
+def search(contest, table):
+    """Make the runs of the search; return how many failed."""
+    n_failed = 0
+    while not n_failed and (wanted := next_of_search(table.read())):
+        contest.recipes |= {name_of(config): config for config in wanted}
+        work = plan('search', [name_of(config) for config in wanted], SHORT, [SEARCH_SEED],
+                    ['yes'], 'choosing')
+        n_failed = runs.make_missing(table, work, contest.run, SHOWN)
+    return n_failed
+
+
+SHOWN = 'recipe', 'budget', 'seed', 'ffd', 'seconds'
+
+
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
+    parser.add_argument('--people', type=common.existing_folder, help='the folder of other people')
+    parser.add_argument('--identities', type=Path, help='identity_CelebA.txt')
+    parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
+    parser.add_argument('--recipes', nargs='+', default=['paper', 'tuned', 'ours'],
+                        help='of the race')
+    parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
+    parser.add_argument('--keep', type=common.existing_folder, help='a folder for the generators')
+    runs.add_figure_option(parser)
+    options = parser.parse_args(arguments)
+    runs.begin(parser, options)
+    into = options.into
+    table = common.Table(into / 'fair.csv', COLUMNS, KEY)
+    search_table = common.Table(into / 'fair_search.csv', COLUMNS, KEY)
+    rates_table = common.Table(into / 'fair_rates.csv', RATES, (*SPEED, 'device'))
+    n_failed = 0
+    if not options.figure:
+        options.identities = options.identities.resolve()
+        with common.scratch_folder():
+            definitions = common.notebook_definitions()
+            faces = definitions.get_dataloader(1, SIZE, options.folder).dataset
+            if 'rates' in options.parts and not rates_table.read():
+                rates_table.write(measure_rates(faces, all_speeds()))
+            rates = {tuple(row[name] for name in SPEED): row for row in rates_table.read()}
+            judges = Judges(faces, options.people, options.identities)
+            contest = Contest(faces, judges, rates, options.keep)
+            if 'search' in options.parts:
+                n_failed += search(contest, search_table)
+            contest.recipes |= {'paper': PAPERS, 'ours': OURS, **LEFT_OUT}
+            if 'tuned' in options.recipes and search_table.read():
+                contest.recipes['tuned'] = best_of(search_table.read())
+            work = []
+            if 'race' in options.parts:
+                for budget, name in itertools.product(options.budgets, options.recipes):
+                    if budget == LONG or contest.recipes[name]['lr_decay']:
+                        work += plan('race', [name], budget, RACE_SEEDS, ['no', 'yes'])
+            if 'leave-one-out' in options.parts:
+                work += plan('leave-one-out', LEFT_OUT, SHORT, LEAVE_ONE_OUT_SEEDS, ['yes'])
+            n_failed += runs.make_missing(table, work, contest.run, SHOWN)
+    if rows := table.read():
+        key = 'recipe', 'average', 'budget', 'against', 'device'
+        common.Table(into / 'fair_summary.csv', SUMMARY, key).write(summarise(rows))
+    sys.exit(f'{n_failed} runs failed' if n_failed else 0)
+
+
+def all_speeds():
+    """Return recipes with all speeds: those of the search need no more batches than these."""
+    tuned = [PAPERS | dict(batch_size=batch) for batch in (4, 8, 16, 32, 64)]
+    return [PAPERS, *tuned, OURS, *LEFT_OUT.values()]
+
+
+if __name__ == '__main__':
+    main()
