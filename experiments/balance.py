@@ -24,6 +24,7 @@ import helpers
 from experiments import common, runs, study
 from experiments.settings import SETTINGS
 from experiments.study import N_JUDGED
+from machinery.console import setting
 
 AS_IT_IS, BALANCED = 'as it is', 'balanced'              # training sets
 FACES = LABELS, TRAINING, GENERATED = 'training, by label', 'training', 'generated'
@@ -122,8 +123,8 @@ def main(arguments=None):
     n_processes = runs.number_of_processes(options.processes)
     runs.begin(parser, options)
     os.environ['DCGAN_FAST'] = '1'
-    if 'DCGAN_ATTRIBUTES' in os.environ:             # the runs have other folders of their own
-        os.environ['DCGAN_ATTRIBUTES'] = os.path.abspath(os.environ['DCGAN_ATTRIBUTES'])
+    if setting('DCGAN_ATTRIBUTES'):                  # the runs have other folders of their own
+        os.environ['DCGAN_ATTRIBUTES'] = os.path.abspath(setting('DCGAN_ATTRIBUTES'))
     values, n_bad = {}, 0
     with common.scratch_folder():
         dataset = study.get_loader(common.notebook_definitions(), folder, 1, 32).dataset

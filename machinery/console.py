@@ -1,11 +1,24 @@
-"""Arguments checked, or left out where nobody takes them; and the progress bar."""
+"""Settings from outside; arguments checked, or left out where nobody takes them; the bar."""
 import difflib
 import inspect
 import numbers
+import os
 import sys
 
 from IPython.display import Pretty, display
 from tqdm import tqdm
+
+
+def setting(name, default=''):
+    """Return an environment variable without the blanks and the quotes around it.
+
+    `%env DCGAN_RUN="/content/drive"` and .env files keep the quotes. Where nothing is left, it is
+    the default.
+    """
+    value = os.environ.get(name, '').strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in '"\'':
+        value = value[1:-1].strip()
+    return value or default
 
 
 def check_choice(choices, **values):

@@ -1,11 +1,11 @@
 """The training step made fast from outside: bfloat16, a CUDA graph, a share of the batch."""
 import collections
 import functools
-import os
 
 import torch
 
 from . import devices
+from .console import setting
 from .devices import random_state, set_random_state
 
 
@@ -27,7 +27,7 @@ def capture(step, D, G, d_optimizer, g_optimizer):
     """
     device = next(G.parameters()).device
     rank, n_processes = devices.world()
-    fast = os.environ.get('DCGAN_FAST', '1') != '0'
+    fast = setting('DCGAN_FAST', '1') != '0'
     if fast and devices.has_bfloat16(device):
         D, G = _BFloat16(D), _BFloat16(G)
     if n_processes > 1:

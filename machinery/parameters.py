@@ -10,7 +10,7 @@ from collections import namedtuple
 
 import torch
 
-from .console import check_choice, is_number, is_whole
+from .console import check_choice, is_number, is_whole, setting
 from .devices import device_name
 from .identity import plain
 from .sources import DATA_SETS, count_images
@@ -129,7 +129,7 @@ def config_of(scope):
 
 def what_suits():
     """Return the name of the preset that suits machine and images, and the reason in words."""
-    n_images = count_images(os.environ.get('DCGAN_DATA', ''), FEW_IMAGES + 1)
+    n_images = count_images(setting('DCGAN_DATA'), FEW_IMAGES + 1)
     if 0 < n_images <= FEW_IMAGES:
         heart = ', and fewer than 100 are soon learnt by heart' if n_images < 100 else ''
         return 'few', (f': {n_images:,} images are few{heart}. So training goes on from a trained '
@@ -142,7 +142,7 @@ def wish():
 
     conv_dim stands for d_conv_dim and g_conv_dim.
     """
-    name, *words = os.environ.get('DCGAN_PRESET', '').split() or ['']
+    name, *words = setting('DCGAN_PRESET').split() or ['']
     changes = {}
     for word in words:
         key, _, text = word.partition('=')

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from . import files
-from .console import fitting
+from .console import fitting, setting
 from .identity import code_of, other_code
 from .pictures import show_grid
 
@@ -105,7 +105,7 @@ def choose_start(start=''):
 
     '' where there is none. Raises FileNotFoundError or ValueError where it holds no pair.
     """
-    start = os.environ.get('DCGAN_START') or start
+    start = setting('DCGAN_START', start)
     if start:
         try:
             load_pair(start)

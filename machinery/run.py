@@ -486,7 +486,7 @@ def choose_run_folder(run_folder='.'):
     That is what DCGAN_RUN names, else run_folder; ~ stands for the home folder.
     Raises PermissionError, in one sentence, where nothing can be written there.
     """
-    folder = Path(os.environ.get('DCGAN_RUN') or run_folder).expanduser()
+    folder = Path(console.setting('DCGAN_RUN', run_folder)).expanduser()
     make_folder(folder)
     if folder != Path('.'):
         print(f'The run is kept in {folder}/')

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 from .batches import ImageDataset
-from .console import check_choice, check_whole, progress_bar
+from .console import check_choice, check_whole, progress_bar, setting
 from .devices import rank_0_first
 from .drawn import drawn_faces
 from .images import ENDINGS, decode_folder, evenly, find_images, is_image
@@ -54,7 +54,7 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
         check_whole(max_images=max_images)
     check_choice(DATA_SETS, dataset=dataset)
     if dataset == 'faces' and Path(data_dir) == Path(FACES_DIR):
-        chosen = os.environ.get('DCGAN_DATA', '')
+        chosen = setting('DCGAN_DATA')
         word = chosen.strip().lower()
         dataset = word if word in NAMED_SETS else dataset
         data_dir = chosen if word else data_dir
@@ -128,7 +128,7 @@ def find_faces(data_dir=FACES_DIR):
     try:
         if not Path(FACES_ZIP).is_file():
             print(f'No {FACES_DIR} here: fetching {FACES_ZIP} (240 MB)')
-            download(os.environ.get('DCGAN_URL', FACES_URL), FACES_ZIP)
+            download(setting('DCGAN_URL', FACES_URL), FACES_ZIP)
         return unpack(FACES_ZIP, FACES_DIR)
     except OSError as error:
         print(f'No photographs to be had: {error}\n'
@@ -315,7 +315,7 @@ def load_attributes(dataset):
     folders = dataset.folder, dataset.folder.resolve().parent, Path(), Path('celeba')
     lists = [path for path in (folder / ATTRIBUTES for folder in folders) if path.is_file()]
     default = lists[0] if lists else ATTRIBUTES
-    names, labels = read_attributes(os.environ.get('DCGAN_ATTRIBUTES', default))
+    names, labels = read_attributes(setting('DCGAN_ATTRIBUTES', default))
     listed = [os.path.basename(file) for file in dataset.files]
     unknown = [file for file in listed if file not in labels]
     if unknown:
