@@ -26,6 +26,10 @@ STEPS = set('''PROTO FRAME STOP MARK PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET L
     BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST
     LIST APPEND APPENDS GLOBAL STACK_GLOBAL REDUCE BUILD'''.split())
 KINDS = {'f2', 'f4', 'f8', 'u1'}
+TYPES = 'float16', 'bfloat16', 'float32', 'float64', 'uint8'
+# What torch calls for tensors of devices that have no storages: DirectML, TPU, Gaudi and others
+WITHOUT_STORAGE = ('device_tensor_from_numpy', 'device_tensor_from_cpu_tensor', 'xla_tensor',
+                   'hpu_tensor', 'ort_tensor', 'mlc_tensor')
 PICKLES_IN_A_STORAGE = 5     # as torch writes one: number, version, sizes, contents, keys
 
 # ------------------------------------------------------------------------------ whole or not at all
@@ -105,7 +109,8 @@ def save_samples(samples, path=SAMPLES):
 def load_samples(path=SAMPLES):
     """Read a pickle of samples, also an old one; return a list of float32 CPU tensors (n, 3, s, s).
 
-    CUDA tensors, tensors with a gradient, arrays, tuples, and any number of images are understood.
+    Tensors of any device, tensors with a gradient, arrays, tuples, and any number of images are
+    understood; bytes from 0 to 255 become numbers in [-1, 1].
     Nothing in the file is run: tensors, arrays and containers are built, and all else is refused.
     Raises FileNotFoundError where there is no such file, ValueError for one of anything else.
     """
@@ -119,7 +124,7 @@ def load_samples(path=SAMPLES):
         different = {id(grid): grid for grid in grids}
         if sum(grid.numel() for grid in different.values()) > len(data):
             raise ValueError('more numbers than the file has bytes')
-        plain = {key: grid.to(torch.float32).contiguous() for key, grid in different.items()}
+        plain = {key: as_float(grid) for key, grid in different.items()}
         return [plain[id(grid)] for grid in grids]
     except Exception as error:               # a hostile or damaged pickle can raise anything
         raise ValueError(f'{path}: expected a pickled list of image tensors, '
@@ -137,6 +142,13 @@ def grids_in(found):
     if not all(grid.ndim == 4 and grid.shape[1] == 3 for grid in grids):
         raise ValueError('something else')
     return grids
+
+
+def as_float(grid):
+    """Return a grid as float32; the bytes of pictures, 0 to 255, become numbers in [-1, 1]."""
+    if grid.dtype == torch.uint8:
+        grid = grid / 127.5 - 1
+    return grid.to(torch.float32).contiguous()
 
 
 class Inert:
@@ -173,6 +185,9 @@ class GridReader(pickle.Unpickler):
             'numpy dtype': Inert(call=dtype),
             'numpy._core.multiarray _reconstruct': Inert(call=empty_array),
             'numpy._core.numeric _frombuffer': Inert(call=array_of)}
+        self.names |= {f'torch {name}': Inert() for name in TYPES}
+        self.names |= {f'torch._utils _rebuild_{name}': Inert(call=lambda numbers, *_: numbers)
+                       for name in WITHOUT_STORAGE}
 
     def find_class(self, module, name):
         """Give the stand-in of a name, in place of the thing."""

@@ -26,7 +26,7 @@ from machinery.run import load_checkpoint
 from machinery.sources import unpack
 from tests.data.archives import small_archive
 from tests.hostile import grammar
-from tests.hostile.attacks import IMAGES, old_cuda_pickle, packed_as_torch_packs
+from tests.hostile.attacks import IMAGES, old_pickle, packed_as_torch_packs
 from tests.hostile.limits import GREEDY, SLOW, memory, state
 from tests.tools import NOTEBOOK, run_training, write_images
 
@@ -49,7 +49,7 @@ def samples():
     grids = IMAGES[:2, :, :4, :4].clone()
     both_kinds = [grids, grids.numpy()]
     seeds = [pickle.dumps(both_kinds, protocol) for protocol in (0, 2, 4, 5)]
-    seeds.append(old_cuda_pickle([grids], 2))
+    seeds.append(old_pickle([grids], 2))
     path = Path('fuzzed.pkl')
     for name, make in (('samples', mutated), ('samples by grammar', grammar.program)):
         yield Target(name, functools.partial(make, seeds), path, lambda: load_samples(path),

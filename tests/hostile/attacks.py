@@ -14,24 +14,50 @@ TOUCH = "open('owned', 'w').close()"             # what leaves a trace if it is 
 # ----------------------------------------------------------------------------------- as a GPU wrote
 
 class _OldPickler(pickle.Pickler):
-    """Writes tensors as a machine with a GPU did: their storages say cuda:0."""
+    """Writes tensors as a machine with a GPU did: their storages say cuda:0, mps:0 and so on."""
+
+    def __init__(self, file, protocol, device):
+        super().__init__(file, protocol)
+        self.place = len(device).to_bytes(4, 'little') + device.encode()
+        self.kind = b'ctorch.cuda\n' if device.startswith('cuda') else b'ctorch\n'
 
     def reducer_override(self, thing):
         if not isinstance(thing, (torch.storage.TypedStorage, torch.UntypedStorage)):
             return NotImplemented
         file = io.BytesIO()
         torch.save(thing, file, _use_new_zipfile_serialization=False)
-        data = file.getvalue().replace(b'\x03\x00\x00\x00cpu', b'\x06\x00\x00\x00cuda:0')
-        assert b'cuda:0' in data
-        data = data.replace(b'ctorch\nFloatStorage', b'ctorch.cuda\nFloatStorage')
+        data = file.getvalue().replace(b'\x03\x00\x00\x00cpu', self.place)
+        assert self.place in data
+        data = data.replace(b'ctorch\nFloatStorage', self.kind + b'FloatStorage')
         return torch.storage._load_from_bytes, (data,)
 
 
-def old_cuda_pickle(thing, protocol):
-    """Pickle tensors as if they were on a GPU."""
+def old_pickle(thing, protocol, device='cuda:0'):
+    """Pickle tensors as if they were on a device that has storages."""
     file = io.BytesIO()
-    _OldPickler(file, protocol).dump(thing)
+    _OldPickler(file, protocol, device).dump(thing)
     return file.getvalue()
+
+
+class _PicklerWithoutStorages(pickle.Pickler):
+    """Writes tensors as a device without storages did: as their numbers, and its own name."""
+
+    def __init__(self, file, protocol, function, device):
+        super().__init__(file, protocol)
+        self.function, self.device = function, device
+
+    def reducer_override(self, thing):
+        if not isinstance(thing, torch.Tensor):
+            return NotImplemented
+        return self.function, (thing.detach().numpy(), thing.dtype, self.device, True)
+
+
+def pickle_without_storages(thing, protocol, device, name='_rebuild_device_tensor_from_numpy'):
+    """Pickle tensors as DirectML does, and others; name is the function that a torch calls then."""
+    file = io.BytesIO()
+    function = torch._utils._rebuild_device_tensor_from_numpy
+    _PicklerWithoutStorages(file, protocol, function, device).dump(thing)
+    return file.getvalue().replace(b'_rebuild_device_tensor_from_numpy', name.encode())
 
 
 # ---------------------------------------------------------------------------- as an attacker would

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from machinery.files import load_samples, save_samples
-from tests.hostile.attacks import HOSTILE, IMAGES, old_cuda_pickle
+from tests.hostile.attacks import HOSTILE, IMAGES, old_pickle, pickle_without_storages
 
 WITH_GRADIENT = [IMAGES.clone().requires_grad_(), IMAGES.clone().requires_grad_() * 1]
 CHANNELS_LAST = IMAGES.contiguous(memory_format=torch.channels_last)
@@ -41,7 +41,7 @@ def test_all_kinds_of_old_pickles_open(folder, protocol, name):
     epochs = OLD_KINDS[name]
     pickles = [pickle.dumps(epochs, protocol)]
     if torch.is_tensor(epochs[0]) and epochs[0].dtype == torch.float32:
-        pickles.append(old_cuda_pickle(epochs, protocol))
+        pickles.append(old_pickle(epochs, protocol))
     for data in pickles:
         Path('old.pkl').write_bytes(data)
         loaded = load_samples('old.pkl')
@@ -50,6 +50,38 @@ def test_all_kinds_of_old_pickles_open(folder, protocol, name):
             assert type(images) is torch.Tensor and images.dtype == torch.float32
             assert images.device.type == 'cpu' and not images.requires_grad
             assert torch.equal(images[:16], IMAGES)
+
+
+@pytest.mark.parametrize('protocol', range(6))
+@pytest.mark.parametrize('device', ['cuda:1', 'mps:0', 'hpu:0', 'privateuseone:0', 'xpu:0'])
+def test_grids_of_any_device_open(folder, protocol, device):
+    """Of Apple, Habana, DirectML and others, whether the device has storages or not."""
+    for data in (old_pickle([IMAGES] * 2, protocol, device),
+                 pickle_without_storages([IMAGES] * 2, protocol, device)):
+        assert device.encode() in data
+        Path('old.pkl').write_bytes(data)
+        for images in load_samples('old.pkl'):
+            assert images.device.type == 'cpu' and not images.requires_grad
+            assert torch.equal(images, IMAGES)
+
+
+@pytest.mark.parametrize('name', ['_rebuild_xla_tensor', '_rebuild_hpu_tensor',
+                                  '_rebuild_mlc_tensor'])
+def test_grids_of_older_torch_open(folder, name):
+    """It called other functions for the same."""
+    Path('old.pkl').write_bytes(pickle_without_storages([IMAGES], 2, 'xla:0', name))
+    grid, = load_samples('old.pkl')
+    assert torch.equal(grid, IMAGES)
+
+
+@pytest.mark.parametrize('as_array', [False, True])
+def test_bytes_are_pictures(folder, as_array):
+    """A grid of 0 to 255 is shown as it was, and not white."""
+    grid = ((IMAGES + 1) * 127.5).round().to(torch.uint8)
+    Path('old.pkl').write_bytes(pickle.dumps([grid.numpy() if as_array else grid]))
+    loaded, = load_samples('old.pkl')
+    assert loaded.dtype == torch.float32 and (loaded.min(), loaded.max()) == (-1, 1)
+    assert (loaded - IMAGES).abs().max() < 0.005
 
 
 @pytest.mark.parametrize('name', HOSTILE)
