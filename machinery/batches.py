@@ -116,6 +116,8 @@ class DeviceLoader:
 
     def _read(self):
         for images, *_ in self.loader:
+            if images.is_floating_point():
+                images = images.float()          # here: not every device knows float64
             yield images.to(self.device)
 
     def _cut_out(self):

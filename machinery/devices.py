@@ -3,6 +3,7 @@ import atexit
 import contextlib
 import copy
 import datetime
+import functools
 import numbers
 import os
 import platform
@@ -14,9 +15,11 @@ import warnings
 import numpy as np
 import torch
 from torch import distributed as dist
+from torch import nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from .console import print_what_can_be_printed
+from .console import check_choice, print_what_can_be_printed, setting
 
 PATIENCE = datetime.timedelta(hours=4)      # rank 0 may have to fetch and decode the images first
 
@@ -24,23 +27,48 @@ _alone = False
 
 
 def choose_device():
-    """Return the device to train on: the GPU if there is one, else the CPU.
+    """Return the device to train on: what DCGAN_DEVICE names, else cuda, else mps, else the CPU.
+
+    Another than the CPU has to prove itself once: a tiny training step on it must agree with the
+    CPU's. Where it does not, a line says so, and the CPU is returned.
 
     It also prepares the process: a print must not end it, whatever the terminal. Under torchrun, it
     joins the others (nccl on GPUs, gloo on CPUs), takes a GPU of its own, and falls silent unless
     it is rank 0.
-    Raises ValueError where there are more processes than GPUs.
+    Raises ValueError for an unknown name, and where there are more processes than GPUs;
+    RuntimeError for a GPU under torchrun that cannot be trusted.
     """
     print_what_can_be_printed()
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
-        _join_the_others()
-    if torch.cuda.is_available():
+    kind = _kind_wished()
+    several = int(os.environ.get('WORLD_SIZE', 1)) > 1
+    if several and kind != 'cuda':
+        kind = 'cpu'
+    if several and not dist.is_initialized():
+        _join_the_others(kind)
+    if kind != 'cpu' and not _is_trusted(kind):
+        if several:
+            raise RuntimeError(f'torchrun: {kind} cannot be trusted on rank {dist.get_rank()}')
+        kind = 'cpu'
+    if kind == 'cuda':
         return torch.device('cuda', torch.cuda.current_device())
-    return torch.device('cpu')
+    return torch.device(kind)
 
 
-def _join_the_others():
+def _kind_wished():
+    """Return the name of the device to try."""
+    found = torch.accelerator.current_accelerator()
+    known = list(dict.fromkeys(['cpu', 'cuda', 'mps'] + ([found.type] if found else [])))
+    name = setting('DCGAN_DEVICE').lower()
+    if name:
+        check_choice(known, DCGAN_DEVICE=name)
+        return name
     if torch.cuda.is_available():
+        return 'cuda'
+    return 'mps' if torch.backends.mps.is_available() else 'cpu'
+
+
+def _join_the_others(kind):
+    if kind == 'cuda':
         local_rank = int(os.environ['LOCAL_RANK'])
         n_gpus = torch.cuda.device_count()
         if local_rank >= n_gpus:
@@ -59,33 +87,111 @@ def _join_the_others():
         sys.stdout = open(os.devnull, 'w', encoding='utf-8')
 
 
+# ------------------------------------------------------------------------- a device proves itself
+
+# Steps agree if each of their parts differs by this share of it at most: TF32 keeps 10 bits.
+TRUSTED = 0.05
+
+
+@functools.cache
+def _is_trusted(kind):
+    """Say whether a tiny step on a device agrees with the CPU's; print why it does not."""
+    try:
+        expected, found = _tiny_step('cpu'), _tiny_step(kind)
+        off = {part: ((found[part] - value).norm() / value.norm()).item()
+               for part, value in expected.items()}
+        reasons = [f'its {part} differ from those of the CPU by {share:.2g} of their size'
+                   for part, share in off.items() if not share <= TRUSTED]   # also of no number
+    except Exception as error:       # whatever a device cannot do, the CPU can
+        reasons = [(str(error) or repr(error)).splitlines()[0]]
+    if reasons:
+        print(f'{kind} is not used, but the CPU: {reasons[0]}')
+    return not reasons
+
+
+def _tiny_step(kind):
+    """Take a step of two tiny networks on a device: {part: vector on the CPU} of what it makes.
+
+    It is made of what the notebook's step is made of, in the same order of memory.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):      # what is drawn afterwards stays the same
+        D = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1, bias=False), nn.BatchNorm2d(8),
+                          nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(8 * 4 * 4, 1))
+        G = nn.Sequential(nn.Linear(6, 8 * 4 * 4, bias=False), nn.Unflatten(1, (8, 4, 4)),
+                          nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1))
+    for weight in (*D.parameters(), *G.parameters()):
+        nn.init.normal_(weight, 0, 0.3, generator=numbers)
+    real, z = (torch.randn(shape, generator=numbers) for shape in ((8, 3, 8, 8), (8, 6)))
+    for network in (D, G):
+        network.to(kind, memory_format=memory_format(kind))
+    before, average = copy.deepcopy(D), copy.deepcopy(G)
+    d_adam, g_adam = (torch.optim.Adam(network.parameters(), fused=True) for network in (D, G))
+
+    real = real.to(kind, memory_format=memory_format(kind)).requires_grad_()
+    fake = G(z.to(kind)).tanh()
+    D_real, D_fake = D(real), D(fake.detach())
+    slope, = torch.autograd.grad(D_real.sum(), real, create_graph=True)
+    bce, ones = F.binary_cross_entropy_with_logits, torch.ones_like(D_real)
+    d_loss = bce(D_real, ones) + bce(D_fake, 0 * ones)
+    (d_loss + slope.square().sum()).backward()
+    d_adam.step()
+    g_loss = bce(D(fake), ones)
+    g_loss.backward(inputs=list(G.parameters()))
+    g_adam.step()
+    with torch.no_grad():
+        for mean, current in zip(average.parameters(), G.parameters(), strict=True):
+            mean.lerp_(current, 0.5)
+    made = dict(images=[fake], slopes=[slope], losses=[d_loss, g_loss],
+                gradients=[weight.grad for weight in (*D.parameters(), *G.parameters())],
+                changes=_apart(D, before), averages=_apart(G, average))
+    return {part: torch.cat([value.detach().cpu().flatten() for value in values])
+            for part, values in made.items()}
+
+
+def _apart(network, other):
+    """Return the differences between the weights of two networks."""
+    return [one - two for one, two in zip(network.parameters(), other.parameters(), strict=True)]
+
+
+def memory_format(device):
+    """Return the order in memory in which convolutions are fast, and right.
+
+    On a Mac's GPU it is the usual one: with weights in channels_last, some versions of torch
+    convolve wrongly there, without a word (pytorch/pytorch issue 192212).
+    """
+    mac = torch.device(device).type == 'mps'
+    return torch.contiguous_format if mac else torch.channels_last
+
+
 def to_device(D, G, device, images, z_size):
     """Move both networks to the device, in channels_last if both work in that order of memory.
 
-    A network that reads its features with view() does not: then both keep the usual order. They are
-    tried on copies, which changes nothing in them and draws no random numbers.
+    A network that reads its features with view() does not: then both keep the usual order, as they
+    do on a Mac's GPU. They are tried on copies, which changes nothing in them and draws no random
+    numbers.
 
     images  (n, 3, s, s), real ones: D has to give (n, 1) for them, and G images of their size
     Raises ValueError where they do not.
     """
     images = images[:2].float().cpu()
     z = torch.zeros(len(images), z_size)
-    for memory_format in (torch.channels_last, torch.contiguous_format):
-        trials = [_try(D, images, (len(images), 1), memory_format),
-                  _try(G, z, tuple(images.shape), memory_format)]
+    for order in (memory_format(device), torch.contiguous_format):
+        trials = [_try(D, images, (len(images), 1), order),
+                  _try(G, z, tuple(images.shape), order)]
         if not any(trials):
             break
     if any(trials):
         raise ValueError(' '.join(trials).strip())
-    D.to(device, memory_format=memory_format)
-    G.to(device, memory_format=memory_format)
+    D.to(device, memory_format=order)
+    G.to(device, memory_format=order)
 
 
-def _try(network, example, wanted, memory_format):
+def _try(network, example, wanted, order):
     """Say what is wrong with the output of a copy of the network; '' if its shape is as wanted."""
-    trial = copy.deepcopy(network).to('cpu', memory_format=memory_format).eval()
+    trial = copy.deepcopy(network).to('cpu', memory_format=order).eval()
     if example.ndim == 4:
-        example = example.contiguous(memory_format=memory_format)
+        example = example.contiguous(memory_format=order)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             found = tuple(trial(example).shape)
@@ -99,8 +205,11 @@ def _try(network, example, wanted, memory_format):
 
 def device_name():
     """Return what the training will run on, in words."""
-    if torch.cuda.is_available():
+    device = choose_device()
+    if device.type == 'cuda':
         return torch.cuda.get_device_name()
+    if device.type != 'cpu':
+        return f'{device.type} ({platform.machine()})'
     n_threads = torch.get_num_threads()
     threads = 'thread' if n_threads == 1 else 'threads'
     return f'CPU ({platform.machine()}), {n_threads} {threads}'
@@ -115,6 +224,8 @@ def has_bfloat16(device):
     """Say whether the device multiplies bfloat16 faster than float32."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != 'cpu':
+        return False
     return platform.machine() == 'x86_64' and torch.cpu._is_avx512_bf16_supported()
 
 
@@ -188,15 +299,17 @@ def random_state():
     kind, keys, *rest = np.random.get_state()
     state = dict(torch=torch.get_rng_state(), cuda=[], python=random.getstate())
     state['numpy'] = [kind, keys.tolist(), *rest]
-    if torch.cuda.is_available():
-        state['cuda'] = [torch.cuda.get_rng_state()]     # under torchrun the same on all ranks
+    device = choose_device()
+    if device.type != 'cpu':                             # under torchrun the same on all ranks
+        state[device.type] = [torch.get_device_module(device).get_rng_state()]
     return state
 
 
 def set_random_state(state):
     """Put every random generator back to where random_state() saw it."""
     torch.set_rng_state(state['torch'])
-    if state['cuda'] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'][0])
+    device = choose_device()
+    if state.get(device.type):
+        torch.get_device_module(device).set_rng_state(state[device.type][0])
     random.setstate(state['python'])
     np.random.set_state(tuple(state['numpy']))

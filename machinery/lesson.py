@@ -106,6 +106,11 @@ def check_images(loader, newest, distance):
 
 def _adopt(train, D, G, n_epochs, print_every, loader, config):
     """Call a train from elsewhere, and keep what it leaves as a run."""
+    kind = next(G.parameters()).device.type
+    if kind not in ('cpu', 'cuda'):
+        print(f'This train knows no {kind}: it runs on the CPU.')
+        D.cpu()
+        G.cpu()
     config = PLAIN | config | dict(resume=False, live_view=False)     # there is nothing to draw
     parts, fixed_z = dict(D=D, G=G, G_average=G), torch.zeros(0, config['z_size'])
     with Run(parts, loader, fixed_z, config, draw=None) as run, _apart(Path(SAMPLES)):

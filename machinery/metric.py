@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from .devices import choose_device, has_bfloat16
+from .devices import choose_device, has_bfloat16, memory_format
 from .pretrained import ASSETS, load_networks
 
 ENCODER = ASSETS / 'encoder'
@@ -52,7 +52,7 @@ class FaceEncoder(nn.Module):
         encoder.load_state_dict(networks['encoder'])
         encoder.attribute_names = config['attributes']
         encoder.eval().requires_grad_(False)
-        return encoder.to(device, memory_format=torch.channels_last)
+        return encoder.to(device, memory_format=memory_format(device))
 
     @torch.no_grad()
     def embed(self, images):
@@ -64,7 +64,7 @@ class FaceEncoder(nn.Module):
             batch = batch.to(device)
             if batch.dtype == torch.uint8:
                 batch = batch.float() / 127.5 - 1
-            batch = batch.contiguous(memory_format=torch.channels_last)
+            batch = batch.contiguous(memory_format=memory_format(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 features.append(self(batch).float().cpu())
         return torch.cat(features)
@@ -253,7 +253,7 @@ def _inception_distances(generated, real, n_subset, extractor, weights):
             input1=_Pictures(generated), input2=_Pictures(real),
             fid=True, kid=True, kid_subset_size=n_subset, batch_size=250,
             feature_extractor=extractor, feature_extractor_weights_path=weights,
-            cuda=torch.cuda.is_available(), cache=False, verbose=False,
+            cuda=choose_device().type == 'cuda', cache=False, verbose=False,
             save_cpu_ram=True)       # no processes of its own: each would run a script again
     except OSError as error:
         raise OSError(f"FID needs Inception's weights (91 MB), which cannot be fetched here "

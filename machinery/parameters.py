@@ -8,10 +8,8 @@ import math
 import os
 from collections import namedtuple
 
-import torch
-
 from .console import check_choice, is_number, is_whole, setting
-from .devices import device_name
+from .devices import choose_device, device_name
 from .identity import plain
 from .sources import DATA_SETS, count_images
 
@@ -134,7 +132,7 @@ def what_suits():
         heart = ', and fewer than 100 are soon learnt by heart' if n_images < 100 else ''
         return 'few', (f': {n_images:,} images are few{heart}. So training goes on from a trained '
                        f'pair, and D sees images augmented. DCGAN_PRESET=quick begins from scratch')
-    return ('full' if torch.cuda.is_available() else 'quick'), ''
+    return ('full' if choose_device().type == 'cuda' else 'quick'), ''
 
 
 def wish():

@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     """An empty current folder, and none of the project's environment variables."""
     monkeypatch.chdir(tmp_path)
     for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL', 'DCGAN_FAST', 'DCGAN_ATTRIBUTES',
-                 'DCGAN_RUN', 'DCGAN_START'):
+                 'DCGAN_RUN', 'DCGAN_START', 'DCGAN_DEVICE'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('no_proxy', '*')
     return tmp_path

@@ -17,7 +17,7 @@ def n_epochs_chosen():
 def test_few_images_have_a_preset_of_their_own(folder, monkeypatch, capsys, n_images, expected):
     """Where DCGAN_DATA names a folder of few images, and the reason is said in the same line."""
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('DCGAN_DEVICE', 'cpu')
     monkeypatch.setattr(parameters, 'FEW_IMAGES', 5)
     (folder / 'mine').mkdir()
     write_images(folder / 'mine', n_images)
@@ -33,7 +33,7 @@ def test_few_images_have_a_preset_of_their_own(folder, monkeypatch, capsys, n_im
 def test_words_are_no_folders(folder, monkeypatch, word):
     """DCGAN_DATA=drawn means the drawn faces, whatever lies in a folder of that name."""
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('DCGAN_DEVICE', 'cpu')
     write_images(folder / word.strip(), 2)
     monkeypatch.setenv('DCGAN_DATA', word)
     assert n_epochs_chosen() == 8
@@ -42,7 +42,7 @@ def test_words_are_no_folders(folder, monkeypatch, word):
 @pytest.mark.parametrize('data', ['', 'drawn', 'svhn', 'nowhere'])
 def test_other_data_is_not_few(folder, monkeypatch, data):
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('DCGAN_DEVICE', 'cpu')
     monkeypatch.setenv('DCGAN_DATA', data)
     assert n_epochs_chosen() == 8
 

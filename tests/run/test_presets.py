@@ -62,8 +62,8 @@ def test_ranks_of_preset_hand_and_environment(monkeypatch):
 def test_preset_of_the_machine(monkeypatch, has_gpu, name):
     monkeypatch.delenv('DCGAN_PRESET', raising=False)
     monkeypatch.delenv('DCGAN_DATA', raising=False)
-    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'a GPU')
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+    device = torch.device('cuda' if has_gpu else 'cpu')
+    monkeypatch.setattr(parameters, 'choose_device', lambda: device)
     assert configure(dict(QUICK)) == QUICK | PRESETS[name]
 
 
