@@ -8,9 +8,10 @@ rates          images a second of each recipe, measured in turns: fair_rates.csv
                how many images a recipe is given for so many seconds: so its learning rates know
                where they end, and other work on the machine changes no distance
 search         the paper's recipe tuned, at 82 seconds with one seed: fair_search.csv. It begins
-               with START, and goes on with the neighbours of the best until none is better. A
-               neighbour has half or twice the batch or the learning rate, the other beta1, or the
-               other schedule. So an optimum on the edge of what was tried extends it
+               with START, and goes on with the neighbours of the best until none is better and
+               as many runs are made as ours had. A neighbour has half or twice the batch or the
+               learning rate, the other beta1, or the other schedule: so an optimum on the edge of
+               what was tried extends it
 race           the paper's, the tuned one and ours, at 82 and 328 seconds, five seeds: fair.csv
 leave-one-out  ours with one part put back to the paper's, at 82 seconds, three seeds: fair.csv
 
@@ -60,10 +61,13 @@ KEY = 'recipe', 'average', 'budget', 'seed', 'device'
 SPEED = 'batch_size', 'penalty', 'flip'                  # what a recipe's speed depends on
 RATES = (*SPEED, 'images_per_second', 'lowest', 'highest', 'n_rounds', 'device', 'torch', 'command')
 ROUNDS = 3
+N_RATED = 2_048              # images in the pass that warms up, and in the one that counts
 SUMMARY = ('recipe', 'average', 'budget', 'n_seeds', 'images_seen', 'seconds', 'ffd', 'lowest',
            'highest', 'floor', 'against', 'ratio', 'ratio_low', 'ratio_high', 'p', 'device',
            'torch', 'command')
 PARTS = 'rates', 'search', 'race', 'leave-one-out'
+RECIPES = 'paper', 'tuned', 'ours'
+SHOWN = 'recipe', 'budget', 'seed', 'ffd', 'seconds'
 
 # -------------------------------------------------------------------------------- who judges, rates
 
@@ -111,8 +115,8 @@ def measure_rates(faces, recipes):
     speeds = {speed_of(config): config for config in recipes}
     found = {speed: [] for speed in speeds}
     for _, (speed, config) in itertools.product(range(ROUNDS), speeds.items()):
-        _, watch = train(faces, config, portion=2_048, n_passes=2, seed=0)
-        found[speed].append(2_048 / (watch.seconds_after[2] - watch.seconds_after[1]))
+        _, watch = train(faces, config, portion=N_RATED, n_passes=2, seed=0)
+        found[speed].append(N_RATED / (watch.seconds_after[2] - watch.seconds_after[1]))
     line = common.command('fair', '--parts', 'rates')
     return [dict(zip(SPEED, speed, strict=True)) | common.provenance(line) | dict(
                 images_per_second=f'{statistics.median(rates):.1f}', lowest=f'{min(rates):.1f}',
@@ -179,7 +183,7 @@ class Contest:
     """The runs on some faces.
 
     rates    {speed: row of fair_rates.csv}
-    recipes  {name: config}
+    recipes  {name: config}; those that were tuned are added
     keep     a folder for the weights of the judged generators, or None
     """
 
@@ -187,7 +191,7 @@ class Contest:
         self.faces = faces
         self.judges = judges
         self.rates = rates
-        self.recipes = {}
+        self.recipes = {'paper': PAPERS, 'ours': OURS, **LEFT_OUT}
         self.keep = keep
 
     def run(self, planned):
@@ -257,12 +261,19 @@ def best_of(rows):
 
 def next_of_search(rows):
     """Return the settings that the search tries next, given the rows it has: none when it is over.
+
+    With fewer runs than FEWEST it goes on with the neighbours of the second best, and so on.
     """
     tried = {name_of(config_in(row)) for row in rows}
-    wanted = [PAPERS | change for change in START]
-    if all(name_of(config) in tried for config in wanted):
-        wanted = neighbours(best_of(rows))
-    return [config for config in wanted if name_of(config) not in tried][:MOST - len(rows)]
+    nearest_first = sorted(rows, key=lambda row: float(row['ffd']))
+    rounds = [[PAPERS | change for change in START]]
+    rounds += [neighbours(config_in(row)) for row in nearest_first]
+    for number, wanted in enumerate(rounds):
+        left = [config for config in wanted if name_of(config) not in tried]
+        is_over = number > 1 and len(rows) >= FEWEST
+        if left and not is_over:
+            return left[:MOST - len(rows)]
+    return []
 
 
 # ------------------------------------------------------------------------------------- the summary
@@ -331,10 +342,71 @@ def summary_of(group, against, base):
 # ------------------------------------------------------------------------------------- the command
 
 
-def plan(part, names, budget, seeds, averages, judged_by='judging'):
-    return [dict(part=part, recipe=name, average=averages[-1], averages=averages, budget=budget,
-                 seed=seed, judged_by=judged_by)
-            for seed, name in itertools.product(seeds, names)]
+def main(arguments=None):
+    parser = common.command_parser(__doc__)
+    parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
+    parser.add_argument('--people', type=common.existing_folder, help='a folder of other people')
+    parser.add_argument('--identities', type=Path, help='identity_CelebA.txt')
+    parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
+    parser.add_argument('--recipes', nargs='+', default=RECIPES, choices=RECIPES, help='that race')
+    parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
+    parser.add_argument('--seeds', type=int, nargs='+', default=RACE_SEEDS, help='of the race')
+    parser.add_argument('--keep', type=common.existing_folder, help='a folder for the generators')
+    runs.add_figure_option(parser)
+    options = parser.parse_args(arguments)
+    runs.begin(parser, options)
+    tables = Tables(options.into)
+    n_failed = 0
+    if not options.figure:
+        if not (options.people and options.identities):
+            parser.error('--people and --identities are missing: who judges?')
+        options.identities = options.identities.resolve()
+        with common.scratch_folder():
+            n_failed = make_parts(options, tables)
+    tables.summary.write(summarise(tables.race.read()))
+    sys.exit(f'{n_failed} runs failed' if n_failed else 0)
+
+
+class Tables:
+    """The csv files of the race, in a folder."""
+
+    def __init__(self, folder):
+        self.rates = common.Table(folder / 'fair_rates.csv', RATES, (*SPEED, 'device'))
+        self.search = common.Table(folder / 'fair_search.csv', COLUMNS, KEY)
+        self.race = common.Table(folder / 'fair.csv', COLUMNS, KEY)
+        self.summary = common.Table(folder / 'fair_summary.csv', SUMMARY,
+                                    ('recipe', 'average', 'budget', 'against', 'device'))
+
+
+def make_parts(options, tables):
+    """Make what is missing of the wanted parts; return how many runs failed."""
+    notebook = common.notebook_definitions()
+    faces = notebook.get_dataloader(1, SIZE, options.folder).dataset
+    if 'rates' in options.parts and not tables.rates.read():
+        tables.rates.write(measure_rates(faces, all_speeds()))
+    judges = Judges(faces, options.people, options.identities)
+    rates = {speed_of(row): row for row in tables.rates.read()}
+    contest = Contest(faces, judges, rates, options.keep)
+    n_failed = 0
+    if 'search' in options.parts:
+        n_failed += search(contest, tables.search)
+    work = []
+    if 'race' in options.parts:
+        if 'tuned' in options.recipes:
+            contest.recipes['tuned'] = best_of(tables.search.read())
+        for budget in options.budgets:
+            racing = [name for name in options.recipes
+                      if budget == max(options.budgets) or contest.recipes[name]['lr_decay']]
+            work += plan('race', racing, budget, options.seeds, ['no', 'yes'])
+    if 'leave-one-out' in options.parts:
+        work += plan('leave-one-out', LEFT_OUT, SHORT, LEAVE_ONE_OUT_SEEDS, ['yes'])
+    return n_failed + runs.make_missing(tables.race, work, contest.run, SHOWN)
+
+
+def all_speeds():
+    """Return recipes of all speeds: those of the search need no other batches than these."""
+    tuned = [PAPERS | dict(batch_size=batch) for batch in (4, 8, 16, 32, 64)]
+    return [PAPERS, *tuned, OURS, *LEFT_OUT.values()]
 
 
 def search(contest, table):
@@ -342,66 +414,20 @@ def search(contest, table):
     n_failed = 0
     while not n_failed and (wanted := next_of_search(table.read())):
         contest.recipes |= {name_of(config): config for config in wanted}
-        work = plan('search', [name_of(config) for config in wanted], SHORT, [SEARCH_SEED],
-                    ['yes'], 'choosing')
+        work = plan('search', map(name_of, wanted), SHORT, [SEARCH_SEED], ['yes'], 'choosing')
         n_failed = runs.make_missing(table, work, contest.run, SHOWN)
     return n_failed
 
 
-SHOWN = 'recipe', 'budget', 'seed', 'ffd', 'seconds'
+def plan(part, names, budget, seeds, averages, judged_by='judging'):
+    """Return all runs of some recipes, a dict for each, seed by seed.
 
-
-def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
-    parser.add_argument('--people', type=common.existing_folder, help='the folder of other people')
-    parser.add_argument('--identities', type=Path, help='identity_CelebA.txt')
-    parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
-    parser.add_argument('--recipes', nargs='+', default=['paper', 'tuned', 'ours'],
-                        help='of the race')
-    parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
-    parser.add_argument('--keep', type=common.existing_folder, help='a folder for the generators')
-    runs.add_figure_option(parser)
-    options = parser.parse_args(arguments)
-    runs.begin(parser, options)
-    into = options.into
-    table = common.Table(into / 'fair.csv', COLUMNS, KEY)
-    search_table = common.Table(into / 'fair_search.csv', COLUMNS, KEY)
-    rates_table = common.Table(into / 'fair_rates.csv', RATES, (*SPEED, 'device'))
-    n_failed = 0
-    if not options.figure:
-        options.identities = options.identities.resolve()
-        with common.scratch_folder():
-            definitions = common.notebook_definitions()
-            faces = definitions.get_dataloader(1, SIZE, options.folder).dataset
-            if 'rates' in options.parts and not rates_table.read():
-                rates_table.write(measure_rates(faces, all_speeds()))
-            rates = {tuple(row[name] for name in SPEED): row for row in rates_table.read()}
-            judges = Judges(faces, options.people, options.identities)
-            contest = Contest(faces, judges, rates, options.keep)
-            if 'search' in options.parts:
-                n_failed += search(contest, search_table)
-            contest.recipes |= {'paper': PAPERS, 'ours': OURS, **LEFT_OUT}
-            if 'tuned' in options.recipes and search_table.read():
-                contest.recipes['tuned'] = best_of(search_table.read())
-            work = []
-            if 'race' in options.parts:
-                for budget, name in itertools.product(options.budgets, options.recipes):
-                    if budget == LONG or contest.recipes[name]['lr_decay']:
-                        work += plan('race', [name], budget, RACE_SEEDS, ['no', 'yes'])
-            if 'leave-one-out' in options.parts:
-                work += plan('leave-one-out', LEFT_OUT, SHORT, LEAVE_ONE_OUT_SEEDS, ['yes'])
-            n_failed += runs.make_missing(table, work, contest.run, SHOWN)
-    if rows := table.read():
-        key = 'recipe', 'average', 'budget', 'against', 'device'
-        common.Table(into / 'fair_summary.csv', SUMMARY, key).write(summarise(rows))
-    sys.exit(f'{n_failed} runs failed' if n_failed else 0)
-
-
-def all_speeds():
-    """Return recipes with all speeds: those of the search need no more batches than these."""
-    tuned = [PAPERS | dict(batch_size=batch) for batch in (4, 8, 16, 32, 64)]
-    return [PAPERS, *tuned, OURS, *LEFT_OUT.values()]
+    averages  whether G itself is judged ('no'), its average ('yes'), or both. The last one tells
+              whether the run was made
+    """
+    return [dict(part=part, recipe=name, average=averages[-1], averages=averages, budget=budget,
+                 seed=seed, judged_by=judged_by)
+            for seed, name in itertools.product(seeds, names)]
 
 
 if __name__ == '__main__':
