@@ -90,8 +90,8 @@ def load_safely(file):
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise                            # EINVAL: the archive names a place before its start
         named = re.search(r'GLOBAL (\S+)', str(error))
-        found = named[1] if named else f'{type(error).__name__}: {error!s:.200}'
-        raise ValueError(f'expected a file of torch with tensors and plain values, '
+        found = named[1] if named else f'{type(error).__name__}: {error!s:.150}'
+        raise ValueError(f'{file} is damaged, or no file of torch with tensors and plain values: '
                          f'found {found}') from error
 
 

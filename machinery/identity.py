@@ -3,19 +3,18 @@
 What was wished is in its config; what was really made is asked of the objects, once, when the
 training begins.
 """
-import bisect
-import dis
+import ast
 import hashlib
 import inspect
-import platform
 import sys
+import textwrap
 import types
 
 import numpy as np
 
-# when a run goes on; sync_batch_norm is a parameter of earlier versions
+# when a run goes on; sync_batch_norm and code are known to earlier versions alone
 MAY_CHANGE = {'n_epochs', 'print_every', 'resume', 'rescue', 'distance_every', 'live_view',
-              'run_folder', 'sync_batch_norm'}
+              'run_folder', 'sync_batch_norm', 'code'}
 BETTER_TOLD = {'images': {'data', 'data_dir', 'dataset', 'max_images'},      # by their checksums
                'pair': {'start', 'pair_learnt'}}
 
@@ -28,13 +27,13 @@ def differences(config, earlier, rescued=False):
     What the checkpoint does not know is not compared: it is of an earlier version.
     rescued  whether the learning rates of the earlier one have been lowered on the way
     """
-    passed_over = MAY_CHANGE | {'code', 'parts'}
+    passed_over = MAY_CHANGE | {'source_code', 'parts'}
     for name, others in BETTER_TOLD.items():
         if name in config and name in earlier:
             passed_over |= others
     changed = [name for name in sorted(set(earlier) - passed_over)
                if name not in config or config[name] != earlier[name]]
-    code = other_code(earlier.get('code', {}), config.get('code', {}))
+    code = other_code(earlier, config)
     changed += [f'the code of {name}' for name in code]
     parts, before = config.get('parts', {}), earlier.get('parts', {})
     for name in sorted(parts) if before else ():
@@ -45,14 +44,10 @@ def differences(config, earlier, rescued=False):
     return changed
 
 
-def other_code(earlier, code):
-    """Return the names that two results of code_of both know, and know otherwise: a list.
-
-    Another version of Python compiles otherwise: then no code is compared.
-    """
-    if earlier.get('python') != code.get('python'):
-        return []
-    return [name for name in sorted(set(earlier) & set(code)) if earlier[name] != code[name]]
+def other_code(earlier, config):
+    """Return the names whose code two configurations both know, and know otherwise: a list."""
+    before, code = earlier.get('source_code', {}), config.get('source_code', {})
+    return [name for name in sorted(set(before) & set(code)) if before[name] != code[name]]
 
 
 # ----------------------------------------------------------------------------- what was really made
@@ -79,8 +74,8 @@ def as_made(config, parts, loader, z_size):
     if images is not None:
         known = dict(data=images.source, images=images.checksum, n_held_out=len(images.held_out))
         config = known | config
-    code = code_of(type(parts['D']), type(G)) | config.get('code', {})
-    return config | getattr(G, 'pair', {}) | dict(code=code, parts=describe(parts))
+    code = code_of(type(parts['D']), type(G)) | config.get('source_code', {})
+    return config | getattr(G, 'pair', {}) | dict(source_code=code, parts=describe(parts))
 
 
 def plain(value):
@@ -174,18 +169,17 @@ def check_optimizers(parts):
 
 FUNCTIONS = types.FunctionType, types.MethodType
 NAMED = *FUNCTIONS, type
-JUMPS = {*dis.hasjrel, *dis.hasjabs}     # of the steps that Python compiles code to
 VALUES = str, int, float, bool, bytes, type(None), dict, list, tuple
 
 
 def code_of(*things):
     """Return {name: hash} of functions and classes, and of all that they use of their module.
 
-    That is functions, classes and CONSTANTS. What Python has compiled counts, so comments,
-    docstrings and layout do not. What comes with an installed package is left out.
+    That is functions, classes and CONSTANTS. Comments, docstrings and layout do not count. What
+    comes with an installed package is left out.
     """
-    hashes = {'python': '.'.join(platform.python_version_tuple()[:2])}
-    waiting = [_named(thing) for thing in things]
+    hashes = {}
+    waiting = [(thing.__qualname__, thing) for thing in things]
     while waiting:
         name, thing = waiting.pop()
         if name in hashes or _is_installed(thing):
@@ -193,10 +187,6 @@ def code_of(*things):
         words = _spell(thing, waiting, whole=True)
         hashes[name] = hashlib.sha256(repr(words).encode()).hexdigest()[:8]
     return hashes
-
-
-def _named(thing):
-    return getattr(thing, '__qualname__', type(thing).__name__), thing
 
 
 def _is_installed(thing):
@@ -210,17 +200,13 @@ def _spell(thing, uses, whole=False):
 
     whole  a function or class is written out too, instead of by its name
     """
-    if isinstance(thing, types.CodeType):
-        return _spell(_steps(thing), uses)
     if isinstance(thing, FUNCTIONS) and (whole or thing.__name__ == '<lambda>'):
-        return _spell_function(thing, uses)
+        return _spell_function(inspect.unwrap(thing), uses)
     if isinstance(thing, type) and whole:
         return _spell_class(thing, uses)
     if isinstance(thing, NAMED):
-        uses.append(_named(thing))
-        return _named(thing)[0]
-    if isinstance(thing, frozenset):
-        return sorted(map(repr, thing))
+        uses.append((thing.__qualname__, thing))
+        return thing.__qualname__
     if isinstance(thing, dict):
         thing = list(thing.items())
     if isinstance(thing, list | tuple):
@@ -228,49 +214,42 @@ def _spell(thing, uses, whole=False):
     return thing if isinstance(thing, VALUES) else type(thing).__name__
 
 
-def _steps(code):
-    """Return (operation, what it is about) for each step of code.
-
-    A function reads alike in a notebook and in a script: a method of what the same text imports is
-    called in other steps than that of what another cell imported.
-    """
-    steps = [step for step in dis.get_instructions(code)
-             if step.opname not in ('NOP', 'PUSH_NULL', 'EXTENDED_ARG')]
-    offsets = [step.offset for step in steps]
-    found = []
-    for step in steps:
-        about = step.argval
-        if step.opcode in JUMPS:                         # to a step, wherever that stands
-            about = bisect.bisect_left(offsets, about)
-        elif step.opcode in dis.hasconst or step.opname == 'KW_NAMES':
-            about = code.co_consts[step.arg]
-        found.append((step.opname.replace('LOAD_METHOD', 'LOAD_ATTR'), about))
-    return found
-
-
-def _spell_function(wrapper, uses):
-    function = inspect.unwrap(wrapper)           # a decorator counts by its name
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    words = _spell([wrapper.__code__.co_name, function.__code__, function.__defaults__,
-                    function.__kwdefaults__, cells], uses)
-    for name in sorted(_global_names(function.__code__)):
-        value = function.__globals__.get(name)
+def _spell_function(function, uses):
+    for name in sorted(_names_in(function.__code__) & set(function.__globals__)):
+        value = function.__globals__[name]
         if isinstance(value, NAMED) and value.__module__ == function.__module__:
-            uses.append(_named(value))
+            uses.append((name, value))
         elif name.isupper() and isinstance(value, VALUES):
             uses.append((name, value))
-    return words
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    values = function.__defaults__, function.__kwdefaults__, cells
+    return [_text(function), _spell(values, uses)]
 
 
-def _global_names(code):
-    found = {step.argval for step in dis.get_instructions(code) if step.opname == 'LOAD_GLOBAL'}
+def _names_in(code):
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return found.union(*map(_global_names, inner))
+    return set(code.co_names).union(*map(_names_in, inner))
+
+
+def _text(function):
+    """Return a function's source without comments, docstrings and layout."""
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+        tree = ast.parse(text)
+    except OSError:                  # there is none: nothing is known of it
+        return ''
+    except SyntaxError:              # the line in which a lambda stands
+        return text
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            del node.body[0]
+    return ast.unparse(tree)
 
 
 def _spell_class(kind, uses):
     words = [base.__qualname__ for base in kind.__bases__]
-    uses += [_named(base) for base in kind.__bases__ if base.__module__ == kind.__module__]
+    uses += [(base.__qualname__, base) for base in kind.__bases__
+             if base.__module__ == kind.__module__]
     for name, member in vars(kind).items():
         member = getattr(member, '__func__', getattr(member, 'fget', member))
         is_own = not name.startswith('__') or name == '__init__'

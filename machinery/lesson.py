@@ -84,7 +84,7 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
     newest = scope.get('celeba_train_loader')
     check_images(newest if loader is None else loader, newest, distance)
     others = [scope[name] for name in ('get_dataloader', 'build_network') if name in scope]
-    config = config | dict(code=code_of(train, *others))       # Run adds that of D and G
+    config = config | dict(source_code=code_of(train, *others))       # Run adds that of D and G
     if takes(train, 'config'):
         return train(D, G, n_epochs, print_every, loader, distance, config)
     return _adopt(train, D, G, n_epochs, print_every, loader, config)

@@ -255,16 +255,15 @@ def draw_run(run):
 
 
 def _title(run):
-    """Return epoch, speed and time left in a line."""
+    """Return epoch, images seen and time left in a line."""
     words = f'after {run.counts["epoch"]} of {run.n_epochs} epochs'
     if run.bar is None:
         return words
-    bar, seen = run.bar.format_dict, run.counts['images_seen']
-    words += f', {seen:,} images seen'
+    bar = run.bar.format_dict
+    words += f', {run.counts["images_seen"]:,} images seen'
     if bar['n'] > 0 and bar['total']:
         seconds_left = bar['elapsed'] / bar['n'] * (bar['total'] - bar['n'])
-        rate = (seen - run.seen_before) / bar['elapsed']
-        words += f', {rate:,.0f} images/s, {tqdm.format_interval(seconds_left)} left'
+        words += f', {tqdm.format_interval(seconds_left)} left'
     return words
 
 

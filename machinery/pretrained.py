@@ -198,8 +198,7 @@ def rebuild(Generator, config, weights):
     """
     arguments = arguments_of(config)
     G = build(Generator, arguments, weights)
-    changed = other_code(config.get('code', {}), code_of(Generator))
-    changed = [name for name in changed if name != '<lambda>']       # it may be somebody else's
+    changed = other_code(config, dict(source_code=code_of(Generator)))
     if changed:
         raise ValueError(f'the weights were trained with other code of {", ".join(changed)} than '
                          f'is defined here: put it back, or train again.')

@@ -5,17 +5,14 @@ checkpoints_gan/best.pt          the run at the epoch whose faces came nearest t
 checkpoints_gan/previous.pt      what latest.pt was an epoch earlier
 checkpoints_gan/latest.pt        networks, optimizers, random state and counters. Written last: what
                                  is not in it has not happened, and is written anew
-checkpoints_gan/losses.npz       all figures and distances for NumPy, written at the end
 train_samples.pkl                the contract's pickle, a grid of faces for each epoch: written
                                  whole now and then, and at the end
 """
 import dataclasses
-import io
 import itertools
 import math
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -31,11 +28,6 @@ from .pictures import LiveView
 
 CHECKPOINTS = 'checkpoints_gan'
 N_JUDGED = 2000      # generated images that the distance is asked of
-YOUNG = 1000         # steps before which no warning is given
-SATURATED = 0.97     # D(x) - D(G(z)) from which D tells real from fake almost every time
-COLLAPSED = 0.05     # spread of a grid's pixels under which its faces are one and the same
-LAST_TWO = 'latest', 'previous'      # checkpoints to go on from
-NEEDED = {'D', 'G', 'G_average', 'config', 'random_state', 'fixed_z', 'epoch', 'rescued'}
 
 
 @dataclasses.dataclass
@@ -76,13 +68,10 @@ class Run:
         self.epochs_done = []
         self.now = Epoch()
         self.n_epochs = 0            # of the loop, once it has begun
-        self.number = 1              # of the epoch that has begun
+        self.saved = 0               # the last epoch that is on disk
+        self.n_in_samples = 0        # grids in the pickle
         self.folder = Path(config['run_folder'], CHECKPOINTS)
         self.samples = self.folder.with_name(files.SAMPLES)
-        self.n_in_samples = 0        # grids in the pickle
-        self.saved = 0               # the last epoch that is on disk
-        self.failed = False          # whether the disk did not take the last save
-        self.best = None             # bytes of the best epoch, until the disk has taken them
         self.rank, _ = world()
         self.view = LiveView(config['live_view'])
         self.bar = None
@@ -99,29 +88,23 @@ class Run:
     def epochs(self, n_epochs):
         """Yield the number of each epoch still to run; one whose numbers went bad comes again."""
         self.n_epochs = n_epochs
-        self.rate_before = highest_rate(self.parts)
         self.view.show(self)
         done = self.counts['epoch']
         if done >= n_epochs:
             self.say(f'All {done} epochs are done; to train further, raise n_epochs above that. '
                      f'For a new run, set resume = False or another run_folder.')
-        if done == 0 and self.config['start'] and self.distance:
-            self._measure_pair()
+            return
+        n_batches = (n_epochs - done) * len(self.loader)
+        self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
         while self.counts['epoch'] < n_epochs:
             self.started = time.perf_counter()
-            self.number = self.counts['epoch'] + 1
-            yield self.number
+            yield self.counts['epoch'] + 1
 
     def batches(self):
         """Yield each batch of images, moving the progress bar; stop early where numbers went bad.
 
         Raises ValueError for a loader that gives no batch.
         """
-        if self.bar is None:
-            n_batches = (self.n_epochs - self.counts['epoch']) * len(self.loader)
-            self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
-            self.seen_before = self.counts['images_seen']
-            self._say_if_rates_rise()
         for images in self.loader:
             yield images
             self.counts['images_seen'] += len(images)
@@ -132,17 +115,16 @@ class Run:
             if self.n_steps % 100 == 0 and not self.now.steps[-1].isfinite().all():
                 return
         if not self.now.steps:
-            raise ValueError('The loader gave no batch: there are fewer images than batch_size, '
-                             'and it drops the rest, or fewer than processes.')
+            raise ValueError('The loader gave no batch: has it fewer images than batch_size, or '
+                             'than processes?')
 
     def log(self, figures):
         """Keep the figures (4,) of a step, on the device; print its losses every print_every steps.
         """
-        check_figures(figures)
         if len(self.now.steps) % self.print_every == 0:
             d_loss, g_loss = figures[:2].tolist()            # waits for the device
             self.now.losses.append((d_loss, g_loss))
-            self.say(f'Epoch [{self.number:5d}/{self.n_epochs:5d}] | '
+            self.say(f'Epoch [{self.counts["epoch"] + 1:5d}/{self.n_epochs:5d}] | '
                      f'd_loss: {d_loss:6.4f} | g_loss: {g_loss:6.4f}')
         self.now.steps.append(figures.detach())
         self.counts['n_steps'] += 1
@@ -166,14 +148,9 @@ class Run:
                 now.distance = self._measure()
         finally:                     # the epoch is trained, however its measuring ended
             self._say_and_keep(epoch_line(self))
-            for warning in warnings(self):
-                self._say_and_keep(warning)
             self.now = Epoch()
-            self._keep()
-            if is_best(self.epochs_done):
-                self.best = self.kept
             if self.rank == 0:
-                self._save()
+                self._save_or_say(self._save)
             self.saved = broadcast(self.saved)               # the others wait for the files
 
     def say(self, line):
@@ -185,52 +162,27 @@ class Run:
         self.say(line)
         self.now.lines.append(line)
 
-    def _say_if_rates_rise(self):
-        """Say so where a run that was over is given more epochs: its rates were nearly 0."""
-        rate = highest_rate(self.parts)
-        if rate > self.rate_before:
-            self._say_and_keep(f'  Learning rates rise again, from {self.rate_before:.2g} to '
-                               f'{rate:.2g}: they now fall towards the end of {self.n_epochs} '
-                               f'epochs.')
-
-    # ---------------------------------------------------------------------------------- measuring
-
     def _measure(self):
-        """Return [distance of new images, seconds it took]; [] where it has no value.
+        """Return [distance of new images, seconds it took]; [] where it is not finite.
 
         They are made from the same noise each time.
         """
         started = time.perf_counter()
         same = torch.Generator().manual_seed(0)
         z = torch.randn(N_JUDGED, self.fixed_z.shape[1], generator=same)
-        try:
-            value = float(self.distance(self.draw(z)))
-        except ValueError as error:              # of images that have none
-            self._say_and_keep(f'  No distance is measured here: {error}.')
-            return []
-        if not math.isfinite(value):
-            self._say_and_keep(f'  The distance would be {value}: it is left out.')
-            return []
-        return [value, time.perf_counter() - started]
-
-    def _measure_pair(self):
-        """Say how far the faces of a trained pair are before the training goes on from it."""
-        measured = self._measure()
-        if measured:
-            self._say_and_keep(f'Before this training, the pair in {self.config["start"]} comes to '
-                               f'FFD {measured[0]:.2f}.')
+        value = float(self.distance(self.draw(z)))
+        return [value, time.perf_counter() - started] if math.isfinite(value) else []
 
     # ------------------------------------------------------------------------------ begin and end
 
     def __enter__(self):
         """Own the folder, and take up the run that is in it or move it aside.
 
-        Raises RuntimeError where another process trains there, PermissionError where nothing can be
+        Raises RuntimeError where another process trains there, OSError where nothing can be
         written, ValueError where the run to go on with is damaged.
         """
         if self.rank == 0:
-            for folder in (self.folder.parent, self.folder):
-                make_folder(folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = own(self.folder)
             try:
                 self._take_up()
@@ -239,7 +191,7 @@ class Run:
                 raise
         broadcast(None)                          # the others wait for the files
         if self.rank > 0:
-            self._load(*first_whole(self.folder, LAST_TWO))
+            self._load(*first_whole(self.folder))
         return self
 
     def _take_up(self):
@@ -260,28 +212,20 @@ class Run:
         if there:
             print(f'An earlier run is kept in {set_aside(self.folder)}/ ({why}); this one starts '
                   f'at epoch 1.')
-        try:
-            files.load_safely(io.BytesIO(files.to_bytes(self.config)))
-        except ValueError as error:
-            raise ValueError(f'config holds what no checkpoint can keep: {error}') from error
-        self._keep()
         self._save()
+        first_whole(self.folder)             # what cannot be read again is told now
 
     def _compare(self):
         """Return (why what is in the folder is another run, ()); or ('', its checkpoint)."""
         if not self.config['resume']:
             return 'resume is off', ()
         try:
-            state, path = first_whole(self.folder, LAST_TWO)
+            state, path = first_whole(self.folder)
         except FileNotFoundError:
             return 'it came without a checkpoint to go on from', ()
         changed = identity.differences(self.config, state['config'], state['rescued'])
         if changed:
             return 'it differs in ' + ', '.join(changed), ()
-        python = state['config'].get('code', {}).get('python')
-        if python != self.config['code']['python']:
-            whose = f'Python {python}' if python else 'an earlier version'
-            print(f'The code of this run was kept by {whose}: whether it is the same is not known.')
         return '', (state, path)
 
     def __exit__(self, kind, error, trace):
@@ -291,17 +235,14 @@ class Run:
         if self.bar is not None:
             self.bar.close()
         if self.rank == 0:
-            self._write_end()
+            self._save_or_say(self._write_samples)
             self.lock.release()
-        if self.failed:
+        if self.saved < self.counts['epoch']:
             print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train '
                   f'again.')
         if isinstance(error, KeyboardInterrupt) and self.n_epochs:
-            how = 'train with resume=True'
-            if self.config['resume']:
-                how = 'run this cell, or the same command, again'
-            print(f'Interrupted in epoch {self.number}. On disk: all up to the end of epoch '
-                  f'{self.saved}. To go on, {how}.')
+            print(f'Interrupted. On disk: all up to the end of epoch {self.saved}. To go on, run '
+                  f'this cell, or the same command, again, with resume = True.')
             return True
         if is_out_of_memory(error):
             raise MemoryError(f'Out of memory: halve batch_size, or img_size. All up to epoch '
@@ -310,105 +251,78 @@ class Run:
 
     # --------------------------------------------------------------------------------- the files
 
-    def _keep(self):
-        """Keep a copy of the run as it is now, at the end of an epoch: the bytes of latest.pt."""
+    def _save(self):
+        """Write all that belongs to the last epoch, and latest.pt last."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         state |= self.counts
         state |= dict(config=self.config, fixed_z=self.fixed_z, random_state=random_state())
-        self.kept = files.to_bytes(state)
-
-    def _save(self):
-        """Write what was kept; where the disk does not take it, say so, for training goes on."""
-        epoch = self.counts['epoch']
-        try:
-            self._write_epochs()
-            if self.best:
-                files.write_bytes(self.folder / 'best.pt', self.best)
-                self.best = None
-            previous = self.folder / 'previous.pt'
-            files.write_bytes(self.folder / 'latest.pt', self.kept, keep=previous)
-            # The pickle is written whole, so only when a tenth more epochs have come.
-            if 10 * (epoch - self.n_in_samples) > self.n_in_samples:
-                self._write_samples()
-        except OSError as error:
-            self.say(f'  NOT SAVED: {error}. Training goes on, and the next epoch is saved again.')
-            self.failed = True
-            return
-        if self.failed:
-            self.say('  Saved again, with all that could not be saved before.')
-        self.saved, self.failed = epoch, False
-
-    def _write_epochs(self):
-        """Write the epochs that are not on disk: as a rule, this is the last one."""
+        data = files.to_bytes(state)
         (self.folder / 'epochs').mkdir(parents=True, exist_ok=True)
         for number, epoch in enumerate(self.epochs_done, 1):
             path = epoch_path(self.folder, number)
             if number > self.saved or not path.exists():
                 files.write_bytes(path, files.to_bytes(vars(epoch)))
+        if is_best(self.epochs_done):
+            files.write_bytes(self.folder / 'best.pt', data)
+        files.write_bytes(self.folder / 'latest.pt', data, keep=self.folder / 'previous.pt')
+        self.saved = self.counts['epoch']
+        # The pickle is written whole, so only when a tenth more epochs have come.
+        if 10 * (self.saved - self.n_in_samples) > self.n_in_samples:
+            self._write_samples()
 
     def _write_samples(self):
-        grids = [epoch.grid for epoch in self.epochs_done if epoch.grid is not None]
+        grids = [epoch.grid for epoch in self.epochs_done[:self.saved] if epoch.grid is not None]
         if grids:                    # a loop from elsewhere writes its own
             files.save_samples(grids, self.samples)
-        self.n_in_samples = len(self.epochs_done)
+        self.n_in_samples = self.saved
 
-    def _write_end(self):
-        """Write what is written once, of the epochs that are on disk."""
-        if self.saved == 0 or self.saved < self.counts['epoch']:
-            return
+    def _save_or_say(self, save):
+        """Call save(); where the disk does not take it, say so, for training goes on."""
         try:
-            self._write_samples()
-            figures = figures_of(self.epochs_done)
-            path = self.folder / 'losses.npz'
-            files.write_atomically(path, lambda file: np.savez(file, **figures))
+            save()
         except OSError as error:
-            print(f'  NOT SAVED: {error}. Grids and figures are in {self.folder}/epochs/ as well.')
+            self.say(f'  NOT SAVED: {error}. The next epoch is saved with all that is missing.')
 
     def _load(self, state, path):
         """Take up the run in the folder. A damaged latest.pt makes way for the good previous.pt."""
         if path.name == 'previous.pt' and self.rank == 0:
             os.replace(path, self.folder / 'latest.pt')
-        self.epochs_done = load_epochs(self.folder, state['epoch'])
-        self.saved = state['epoch']
-        self._restore(state)
-        self._keep()
-
-    def _restore(self, state):
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.counts = {name: state[name] for name in self.counts}
         self.fixed_z = state['fixed_z']
         set_random_state(state['random_state'])
+        self.saved = state['epoch']
+        self.epochs_done = load_epochs(self.folder, self.saved)
 
     def _go_back(self):
-        """Go back to the end of the epoch before, once, with lower learning rates.
+        """Go back to the last epoch on disk, once, with lower learning rates.
 
         Raises FloatingPointError the second time, or where rescue is 0.
         """
-        epoch, rescue = self.counts['epoch'], self.config['rescue']
+        rescue = self.config['rescue']
         bad = self.now.steps[~self.now.steps.isfinite().all(1)]
         d_loss, g_loss = (bad if len(bad) else self.now.steps)[0, :2].tolist()
-        what = f'Epoch {epoch + 1}: numbers went bad (d_loss {d_loss:.4g}, g_loss {g_loss:.4g})'
+        what = (f'Epoch {self.counts["epoch"] + 1}: numbers went bad '
+                f'(d_loss {d_loss:.4g}, g_loss {g_loss:.4g})')
         if self.counts['rescued'] or not rescue:
-            raise FloatingPointError(f'{what}. Epoch {epoch} is kept in {self.folder}/. Try a '
+            raise FloatingPointError(f'{what}. Epoch {self.saved} is kept in {self.folder}/. Try a '
                                      f'lower lr, or penalty = 0.1; look for images that are all of '
                                      f'one colour.')
-        self._restore(files.load_safely(io.BytesIO(self.kept)))
+        self._load(*first_whole(self.folder))
         self.counts['rescued'] = True
         for group in groups_among(self.parts):
             for name in {'lr', 'initial_lr'} & set(group):
                 group[name] *= rescue
-        self._keep()
         self.now = Epoch()
-        self._say_and_keep(f'  {what}: back to the end of epoch {epoch}, '
+        self._say_and_keep(f'  {what}: back to the end of epoch {self.saved}, '
                            f'learning rates x {rescue}.')
 
     def adopt(self, epochs):
         """Keep the epochs of a loop from elsewhere."""
         self.epochs_done = epochs
         self.counts['epoch'] = len(epochs)
-        self._keep()
-        self._save()
+        self._save_or_say(self._save)
 
 
 # ------------------------------------------------------------------------------- parts and figures
@@ -417,21 +331,6 @@ class Run:
 def are_trained(parts):
     """Say whether an optimizer has taken a step: then its network is no longer a new one."""
     return any(optimizer.state for optimizer in optimizers_among(parts))
-
-
-def highest_rate(parts):
-    """Return the highest learning rate of the optimizers among parts."""
-    return max(float(group['lr']) for group in groups_among(parts))
-
-
-def check_figures(figures):
-    """Raise TypeError for what a training step must not return; this does not wait for a GPU."""
-    if torch.is_tensor(figures) and figures.shape == (4,):
-        return
-    found = f'a tensor of shape {tuple(figures.shape)}' if torch.is_tensor(figures) else figures
-    raise TypeError(f'train_step: expected a tensor of four figures: d_loss, g_loss, and the means '
-                    f'of D(x) and D(G(z)); found {found!s:.100}. End it with: return '
-                    f'torch.stack([d_loss, g_loss, *judged]).detach()')
 
 
 def is_out_of_memory(error):
@@ -445,7 +344,8 @@ def is_out_of_memory(error):
 
 def is_best(epochs):
     """Say whether the last of some epochs came nearer to real faces than all before it."""
-    *before, last = [epoch.distance[0] if epoch.distance else math.inf for epoch in epochs]
+    distances = [epoch.distance[0] if epoch.distance else math.inf for epoch in epochs]
+    *before, last = math.inf, *distances
     return last < min(before, default=math.inf)
 
 
@@ -464,19 +364,6 @@ def epoch_line(run):
             f'{rate:8,.0f} images/s | {minutes:3d}:{seconds:02d} left')
 
 
-def warnings(run):
-    """Yield a sentence where D has won, and one where G draws one and the same face."""
-    if run.n_steps < YOUNG:
-        return
-    epoch = run.epochs_done[-1]
-    _, _, d_real, d_fake = epoch.steps.mean(0).tolist()
-    if d_real - d_fake > SATURATED:
-        yield ('  Warning: D tells real from fake almost every time; '
-               'G has little left to learn from.')
-    if epoch.grid.std(0).mean() < COLLAPSED:
-        yield '  Warning: the sixteen samples are nearly one and the same: G has collapsed.'
-
-
 # ------------------------------------------------------------------------------ the folder of a run
 
 
@@ -484,25 +371,18 @@ def choose_run_folder(run_folder='.'):
     """Return the folder that a run's files go to, as text; make it if it does not exist.
 
     That is what DCGAN_RUN names, else run_folder; ~ stands for the home folder.
-    Raises PermissionError, in one sentence, where nothing can be written there.
+    Raises PermissionError, in one sentence, where it cannot be made.
     """
     folder = Path(console.setting('DCGAN_RUN', run_folder)).expanduser()
-    make_folder(folder)
-    if folder != Path('.'):
-        print(f'The run is kept in {folder}/')
-    return str(folder)
-
-
-def make_folder(folder):
-    """Make a folder if need be; raise PermissionError, in words, where nothing can be written."""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PermissionError(f'Nothing of a run could be kept: {error}. Start Jupyter in a folder '
                               f'that you may write to, or name one as run_folder or in '
                               f'DCGAN_RUN.') from error
+    if folder != Path('.'):
+        print(f'The run is kept in {folder}/')
+    return str(folder)
 
 
 def own(folder):
@@ -543,26 +423,23 @@ def load_checkpoint(folder=CHECKPOINTS, best=False):
     Raises FileNotFoundError where there is none, or no finished epoch yet, ValueError where there
     are only damaged ones.
     """
-    names = ('best', *LAST_TWO) if best else LAST_TWO
-    state, _ = first_whole(Path(folder), names)
+    state, _ = first_whole(Path(folder), best)
     if state['epoch'] == 0:
         raise FileNotFoundError(f'{folder}/ holds no epoch yet: train for at least one first')
     return state
 
 
-def first_whole(folder, names):
+def first_whole(folder, best=False):
     """Return (state, path) of the first checkpoint that is whole; say which ones are not."""
     faults = []
-    for path in (folder / f'{name}.pt' for name in names):
+    for name in ('best', 'latest', 'previous')[not best:]:
+        path = folder / f'{name}.pt'
         try:
             state = files.load_safely(path)
-            if not isinstance(state, dict) or NEEDED - set(state):
-                raise ValueError('it lacks what a checkpoint has')
         except FileNotFoundError:
             continue
         except ValueError as error:
-            reason = str(error).splitlines()[0]
-            faults.append(f'{path} is damaged or no checkpoint of this notebook ({reason:.150})')
+            faults.append(str(error))
             continue
         if faults:
             print(f'{faults[0]}: going on from {path}, epoch {state["epoch"]}')
@@ -581,27 +458,7 @@ def load_history(folder=CHECKPOINTS):
     distances  (n, 3): epoch, distance to real faces, seconds that measuring it took
     Raises FileNotFoundError where there is no run, or not yet an epoch of it.
     """
-    return figures_of(load_epochs(folder, load_checkpoint(folder)['epoch']))
-
-
-def epoch_path(folder, number):
-    return Path(folder, 'epochs', f'{number:04d}.pt')
-
-
-def load_epochs(folder, n_epochs):
-    """Read the first epochs; one whose file is damaged or gone has no figures, and says so."""
-    epochs = []
-    for path in (epoch_path(folder, number) for number in range(1, n_epochs + 1)):
-        try:
-            epochs.append(Epoch(**files.load_safely(path)))
-        except (OSError, TypeError, ValueError):
-            line = f'  {path} is damaged or gone: its figures and its grid are left out.'
-            epochs.append(Epoch(torch.zeros(0, 4), lines=[line]))
-    return epochs
-
-
-def figures_of(epochs):
-    """Return what load_history gives of epochs: a dict of arrays."""
+    epochs = load_epochs(folder, load_checkpoint(folder)['epoch'])
     steps = torch.cat([epoch.steps for epoch in epochs])
     arrays = dict(zip(('d_loss', 'g_loss', 'd_real', 'd_fake'), steps.T.numpy(), strict=True))
     arrays['per_epoch'] = np.array([len(epoch.steps) for epoch in epochs])
@@ -609,3 +466,13 @@ def figures_of(epochs):
                  if epoch.distance]
     arrays['distances'] = np.array(distances, np.float64).reshape(-1, 3)
     return arrays
+
+
+def epoch_path(folder, number):
+    return Path(folder, 'epochs', f'{number:04d}.pt')
+
+
+def load_epochs(folder, n_epochs):
+    """Read the first epochs; ValueError or FileNotFoundError where one is damaged or gone."""
+    return [Epoch(**files.load_safely(epoch_path(folder, number)))
+            for number in range(1, n_epochs + 1)]

@@ -18,10 +18,10 @@ def counting(*arguments, **options):
 
 notebook.train_step = counting
 os.chmod('.', 0o755)
-for closed in ('project', 'checkpoints'):
-    os.makedirs(f'{closed}/checkpoints_gan')
-    os.chmod(closed, 0o555 if closed == 'project' else 0o777)
-    os.chmod(f'{closed}/checkpoints_gan', 0o777 if closed == 'project' else 0o555)
+for closed in ('project', 'checkpoints/checkpoints_gan'):
+    os.makedirs(closed)
+    os.chmod(closed, 0o555)
+os.chmod('checkpoints', 0o777)
 if os.geteuid() == 0:
     os.setuid(65534)             # root may write anywhere
 for closed in ('project', 'checkpoints'):

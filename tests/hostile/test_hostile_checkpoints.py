@@ -21,7 +21,7 @@ def test_hostile_checkpoints_run_nothing(folder, name, as_torch):
     data = HOSTILE[name]()
     LATEST.parent.mkdir()
     LATEST.write_bytes(packed_as_torch_packs(data) if as_torch else data)
-    with pytest.raises(ValueError, match='damaged or no checkpoint'):
+    with pytest.raises(ValueError, match='latest.pt is damaged, or no file of torch'):
         load_checkpoint()
     assert os.listdir() == ['checkpoints_gan'] and os.listdir('checkpoints_gan') == ['latest.pt']
 

@@ -167,7 +167,7 @@ def test_notebook_in_jupyterlab(lab, page):
     notebook.wait_for_text('epoch    1/  40')
     notebook.wait_for_prompt(notebook.training_cell, r'\*')          # it is still training
     notebook.press('interrupt')
-    notebook.wait_for_text('Interrupted in epoch')
+    notebook.wait_for_text('Interrupted. On disk')
     assert notebook.picture.count() == 1
     assert notebook.picture.get_attribute('src') != first_picture    # renewed in its place
     notebook.wait_for_prompt(notebook.last_cell, r'\d+')

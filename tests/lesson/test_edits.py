@@ -86,7 +86,7 @@ def test_generator_that_does_the_same_is_the_same(notebook, folder):
         edited = load_definitions(NOTEBOOK, [(old, new)])
         assert torch.equal(edited.sample_faces(3, seed=1), faces)
     state = load_checkpoint()
-    del state['config']['code']
+    del state['config']['source_code']
     torch.save(state, 'checkpoints_gan/latest.pt')
     edited = load_definitions(NOTEBOOK, [(G_LAYER, G_LAYER.replace('ReLU', 'SiLU'))])
     assert edited.sample_faces(3).shape == (3, 3, 32, 32)

@@ -113,12 +113,10 @@ def test_an_interrupt_leaves_the_last_picture(notebook, folder, monkeypatch):
     assert titles[-1] == 'after 1 of 4 epochs, 14 images seen'
 
 
-def test_speed_counts_images_and_not_batches():
-    """The last batch of an epoch may be smaller, and a resumed run has seen images before."""
+def test_title_says_how_much_is_left():
     bar = SimpleNamespace(format_dict=dict(n=13, total=26, elapsed=5.0))
-    run = SimpleNamespace(counts=dict(epoch=2, images_seen=110), n_epochs=4, bar=bar,
-                          seen_before=10)
-    assert pictures._title(run).endswith('110 images seen, 20 images/s, 00:05 left')
+    run = SimpleNamespace(counts=dict(epoch=2, images_seen=110), n_epochs=4, bar=bar)
+    assert pictures._title(run) == 'after 2 of 4 epochs, 110 images seen, 00:05 left'
 
 
 def test_last_picture_shows_each_epoch_once(notebook, folder, monkeypatch):

@@ -1,5 +1,4 @@
 """The face encoder: its features, nearest faces, attributes, and the generator it looks at."""
-import math
 import re
 
 import pytest
@@ -14,7 +13,6 @@ from machinery.metric import (
     attribute_shares,
     nearest_faces,
     quality,
-    to_bytes,
 )
 from machinery.pictures import plot_distance
 from machinery.pretrained import load_pair, show_pretrained
@@ -107,17 +105,6 @@ def test_a_crowd_has_two_images(crowd, n_images):
                  lambda images: quality(crowd[:40], images)):
         with pytest.raises(ValueError, match=f'images: found {n_images} of them, expected 2 or'):
             look(crowd[:n_images])
-
-
-def test_training_goes_on_where_no_distance_can_be_had(notebook, folder, capsys):
-    """What the distance refuses is left out, in words, and the epochs are kept."""
-    def refuse(images):
-        return to_bytes(images * math.nan)
-
-    _, _, losses = train_tiny(notebook, 2, distance=refuse)
-    said = capsys.readouterr().out
-    assert len(losses) == 6 and len(load_history()['distances']) == 0
-    assert said.count('No distance is measured here: images: found numbers that') == 2
 
 
 def test_training_needs_nothing_that_is_shipped(notebook, folder, monkeypatch, crowd, capsys):

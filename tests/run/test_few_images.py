@@ -97,20 +97,6 @@ def test_training_goes_on_from_a_pair(notebook, pair, capsys):
         expect_close(f'G_average.{key}', value, saved['G_average'][key], 0)
 
 
-def test_distance_of_the_pair_is_said_before_training(notebook, pair, capsys):
-    """Who makes a good pair worse sees it; it is said again where the run goes on."""
-    D, G, names = tiny_training(vars(notebook))
-    vars(notebook).update(names)
-    helpers.start_from(pair, D, G)
-    distances = iter([7.25, 8.5, 9.5])
-    config = dict(start=pair, ema_decay=0.9, resume=True)
-    for n_epochs in (1, 2):
-        notebook.train(D, G, n_epochs, config=config, distance=lambda images: next(distances))
-        before, after = capsys.readouterr().out.split('Before this training, the pair in ')
-        assert after.startswith(f'{pair} comes to FFD 7.25.') and 'epoch    1' not in before
-    assert helpers.load_history()['distances'][:, 1].tolist() == [8.5, 9.5]
-
-
 def test_other_shapes_are_refused(notebook, pair):
     D, G = notebook.Discriminator(4), notebook.Generator(6, 5)
     words = (f'start: G in {pair} is built otherwise .* What fits it is z_size=6 img_size=32 '

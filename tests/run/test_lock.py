@@ -103,4 +103,4 @@ def test_read_only_folder_is_told_before_training(folder):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     for line, closed in zip(lines, ('project', 'checkpoints'), strict=True):
-        assert line.startswith(f'{closed}: 0 steps, PermissionError: Nothing of a run could be')
+        assert line.startswith(f'{closed}: 0 steps, PermissionError: ')

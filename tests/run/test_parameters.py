@@ -210,7 +210,7 @@ def test_interrupt_in_the_first_epoch(notebook, folder, capsys):
     torch.manual_seed(7)
     with pytest.raises(FileNotFoundError, match='no epoch yet'):
         kernel.train()
-    assert 'To go on, run this cell, or the same command, again.' in capsys.readouterr().out
+    assert 'To go on, run this cell, or the same command, again' in capsys.readouterr().out
     kernel.loader = loader
     kernel.train()
     assert 'Continuing checkpoints_gan/ after epoch 0' in capsys.readouterr().out

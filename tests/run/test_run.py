@@ -47,7 +47,7 @@ def test_interrupt_keeps_finished_epochs(notebook, folder, capsys):
     _, _, losses = train_tiny(notebook, 4, wrap=interrupted_at_batch_8, flip=True, ema_decay=0.9)
     assert len(losses) == 7
     printed = capsys.readouterr().out
-    assert 'Interrupted in epoch 3. On disk: all up to the end of epoch 2' in printed
+    assert 'Interrupted. On disk: all up to the end of epoch 2' in printed
     assert load_checkpoint()['epoch'] == 2 and len(load_samples()) == 2
     expect_same_run(whole, run_training(notebook, 4, resume=True))
 
@@ -60,7 +60,7 @@ def test_resume_is_exact_with_everything_on(notebook, folder, capsys):
     best = load_checkpoint(best=True)['epoch']
     notebook.train_step = ending_at(notebook.train_step, 11, KeyboardInterrupt())
     run_training(notebook, 6, **options)
-    assert 'Interrupted in epoch 4' in capsys.readouterr().out
+    assert 'Interrupted. On disk: all up to the end of epoch 3' in capsys.readouterr().out
     expect_same_run(whole, run_training(notebook, 6, resume=True, **options))
     assert load_checkpoint(best=True)['epoch'] == best
     assert load_history()['distances'][:, 0].tolist() == [2, 4, 6]
@@ -83,30 +83,6 @@ def test_fewer_epochs_than_a_run_has(notebook, folder, capsys):
     run_training(notebook, 2)
     run_training(notebook, 1, resume=True)
     assert 'to train further, raise n_epochs above that' in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_more_epochs_for_a_finished_run(notebook, folder, capsys):
-    """Learning rates that were nearly 0 go on as the longer schedule has them, and that is said."""
-    options = dict(lr_decay=True, lr=2e-4)
-    run_training(notebook, 6, **options)
-    assert 'rise again' not in capsys.readouterr().out
-    run_training(notebook, 12, resume=True, **options)
-    line, = [line for line in capsys.readouterr().out.splitlines() if 'rise again' in line]
-    assert 'Learning rates rise again, from 5.7e-05 to 0.00018' in line and '12 epochs' in line
-    assert load_checkpoint()['d_optimizer']['param_groups'][0]['lr'] < 4e-5
-    run_training(notebook, 12, resume=True, **options)
-    assert capsys.readouterr().out.count('rise again') == 1          # shown again, not said again
-
-
-def test_interrupted_run_rises_not(notebook, folder, capsys):
-    """A run that goes on in the second half of its schedule has nothing to say of it."""
-    def interrupted_at_batch_14(loader):
-        return Acting(loader, at=14, act=raises(KeyboardInterrupt()))
-
-    train_tiny(notebook, 6, wrap=interrupted_at_batch_14, lr_decay=True)
-    train_tiny(notebook, 6, resume=True, lr_decay=True)
-    assert 'rise again' not in capsys.readouterr().out
 
 
 def test_interrupted_step_leaves_networks_trainable(notebook, folder, monkeypatch):
@@ -160,7 +136,7 @@ def test_epoch_whose_measuring_is_cut_short_is_kept(notebook, folder, capsys, er
     printed = capsys.readouterr().out
     assert 'epoch    2/   4' in printed and load_checkpoint()['epoch'] == 2
     if isinstance(error, KeyboardInterrupt):
-        assert 'Interrupted in epoch 2. On disk: all up to the end of epoch 2' in printed
+        assert 'Interrupted. On disk: all up to the end of epoch 2' in printed
     expect_same_run(whole, run_training(notebook, 4, resume=True, **options))
     assert load_history()['distances'][:, 0].tolist() == [1, 3, 4]
     assert load_checkpoint(best=True)['epoch'] == 3

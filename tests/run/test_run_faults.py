@@ -11,11 +11,9 @@ import pytest
 import torch
 
 import helpers
-from machinery import run as run_room
 from machinery.files import load_samples
 from machinery.run import load_checkpoint
 from tests.tools import (
-    Acting,
     ending_at,
     global_names,
     raises,
@@ -30,19 +28,20 @@ NO_SPACE = OSError(28, 'No space left on device')
 
 
 def test_full_disk_does_not_end_training(notebook, folder, monkeypatch, capsys):
-    """The first two saves fail: training goes on, says so, and saves all again when it can."""
+    """The saves of two epochs fail: training goes on, says so, and saves all when it can."""
     fsync, calls = os.fsync, []
 
     def full_at_first(number):
         calls.append(number)
-        if len(calls) < 3:
+        if len(calls) in (2, 3):             # the first one is before the training
             raise NO_SPACE
         fsync(number)
 
     monkeypatch.setattr(os, 'fsync', full_at_first)
     assert len(run_training(notebook, 3)['samples']) == 3
     printed = capsys.readouterr().out
-    assert printed.count('NOT SAVED') == 2 and printed.count('Saved again') == 1
+    assert printed.count('NOT SAVED') == 2 and 'NOT ON DISK' not in printed
+    assert len(os.listdir('checkpoints_gan/epochs')) == 3
     assert not list(folder.glob('**/*.part'))
 
 
@@ -113,32 +112,6 @@ def test_bad_numbers_end_with_a_message(notebook, folder, monkeypatch, at, rescu
     assert load_checkpoint()['epoch'] == 1 and len(load_samples()) == 1
 
 
-def test_going_back_saves_nothing(notebook, folder, monkeypatch, capsys):
-    """Epoch 1 finds no space, epoch 2 goes bad and back: what is said to be on disk is on disk."""
-    going_bad(notebook, monkeypatch, [5])
-    monkeypatch.setattr(os, 'fsync', raises(NO_SPACE))
-
-    def interrupted_at_batch_8(loader):
-        return Acting(loader, at=8, act=raises(KeyboardInterrupt()))
-
-    train_tiny(notebook, 3, wrap=interrupted_at_batch_8, rescue=0.5)
-    printed = capsys.readouterr().out
-    assert 'back to the end of epoch 1' in printed
-    assert 'On disk: all up to the end of epoch 0' in printed
-    assert 'NOT ON DISK: what came after epoch 0' in printed
-
-
-def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
-    """One and the same face sixteen times, and a D that is always right, get a line each."""
-    figures = torch.tensor([0.0, 9.0, 0.999, 0.001])
-    monkeypatch.setattr(run_room, 'YOUNG', 3)
-    monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
-    monkeypatch.setattr(notebook, 'train_step', lambda *_, **__: figures)
-    train_tiny(notebook, 1, print_every=50)
-    printed = capsys.readouterr().out
-    assert 'G has collapsed' in printed and 'D tells real from fake' in printed
-
-
 def test_curves_of_a_run_that_went_bad():
     """Losses that are no numbers can still be plotted."""
     names = 'd_loss', 'g_loss', 'd_real', 'd_fake'
@@ -147,35 +120,11 @@ def test_curves_of_a_run_that_went_bad():
     plt.close()
 
 
-# ---------------------------------------------------------------------------- a step of one's own
-
-
-@pytest.mark.parametrize('returned, found', [
-    (None, 'None'),
-    ((0.5, 0.7), r'\(0.5, 0.7\)'),
-    ([torch.tensor(0.5)] * 4, r'\[tensor'),
-    (torch.zeros(2), r'a tensor of shape \(2,\)'),
-    (torch.zeros(4, 1), r'a tensor of shape \(4, 1\)')])
-def test_step_that_returns_something_else(notebook, folder, monkeypatch, returned, found):
-    """The first step already says what is expected, and what came."""
-    calls = []
-
-    def own_step(*_, **__):
-        calls.append(1)
-        return returned
-
-    monkeypatch.setattr(notebook, 'train_step', own_step)
-    message = f'train_step: expected a tensor of four figures: d_loss, g_loss, .*found {found}'
-    with pytest.raises(TypeError, match=message):
-        train_tiny(notebook, 1)
-    assert len(calls) == 1
-
-
-def test_config_that_cannot_be_kept_is_told_before_training(notebook, folder):
+def test_config_that_cannot_be_kept_is_told_before_training(notebook, folder, monkeypatch):
     """Not by an unreadable checkpoint when the training is over."""
-    with pytest.raises(ValueError, match='config holds what no checkpoint can keep: .*Path'):
+    monkeypatch.setattr(notebook, 'train_step', raises(AssertionError('a step was taken')))
+    with pytest.raises(ValueError, match='tensors and plain values: found .*Path'):
         train_tiny(notebook, 1, data_dir=Path('faces'))
-    assert not Path('checkpoints_gan/latest.pt').exists()
 
 
 class Empty:

