@@ -65,6 +65,7 @@ from machinery.metric import (
 from machinery.explorer import show_page
 from machinery.pictures import (
     film,
+    layer_table,
     plot_attributes,
     plot_distance,
     plot_losses,
@@ -72,4 +73,5 @@ from machinery.pictures import (
     show_beside,
     show_epochs,
     show_grid,
+    show_rows,
 )

@@ -677,10 +677,22 @@ def test_decay_learning_rates(decay_learning_rates):
 
 
 @part_test
+def test_plain_step(plain_step):
+    """One step of cross-entropy, in its plain form; all else is the same."""
+    check_step(plain_step, [('bce', 0, 4), ('bce', 0, 3)])
+
+
+@part_test
 def test_train_step(train_step):
+    """Also with other objectives, a penalty, and images that are changed before D sees them."""
+    check_step(train_step, [('bce', 0, 4), ('bce-smooth', 0, 3), ('relativistic', 0.5, 4)])
+    if takes(train_step, 'augmentation'):
+        look_at_augmented_step(train_step)
+
+
+def check_step(train_step, cases):
     """One step against the same step written out by hand; neither player's step moves the other."""
-    for objective, penalty, batch_size in (('bce', 0, 4), ('bce-smooth', 0, 3),
-                                           ('relativistic', 0.5, 4)):
+    for objective, penalty, batch_size in cases:
         parameters = dict(objective=objective, penalty=penalty, batch_size=batch_size)
         D, G, names = tiny_training(scope_of(train_step))
         for network in (D, G):
@@ -692,7 +704,7 @@ def test_train_step(train_step):
 
         passes = watch_passes(G)
         out = train_step(D, G, names['d_optimizer'], names['g_optimizer'], real, z,
-                         objective=objective, penalty=penalty)
+                         **fitting(train_step, dict(objective=objective, penalty=penalty)))
         expect_equal("G's passes: D's step must not run back into G", passes,
                      ['forward', 'backward'], **parameters)
 
@@ -714,8 +726,6 @@ def test_train_step(train_step):
                              **parameters)
         trainable = all(p.requires_grad for p in D.parameters())
         expect(trainable, "D's weights after the step", 'frozen', 'trainable', **parameters)
-    if takes(train_step, 'augmentation'):
-        look_at_augmented_step(train_step)
 
 
 def look_at_augmented_step(train_step):
@@ -961,8 +971,8 @@ def test_slerp(slerp):
 PARTS = ('get_dataloader', 'scale', 'random_flip', 'Discriminator', 'Generator',
          'weights_init_normal', 'build_network', 'real_loss', 'fake_loss', 'OBJECTIVES',
          'gradient_penalty', 'augment', 'AUGMENTATIONS', 'make_optimizers',
-         'decay_learning_rates', 'train_step',
-         'update_average', 'generate', 'train', 'view_samples', 'sample_faces', 'slerp')
+         'decay_learning_rates', 'plain_step', 'train_step', 'update_average',
+         'generate', 'train', 'view_samples', 'sample_faces', 'slerp')
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Settings from outside; arguments checked, or left out where nobody takes them; the bar."""
+import contextlib
 import difflib
 import inspect
+import io
 import numbers
 import os
 import sys
@@ -69,13 +71,17 @@ def fitting(function, named):
     return {name: value for name, value in named.items() if takes(function, name)}
 
 
-def call(function, *arguments, **named):
-    """Call a function; named arguments that it does not take are left out, and that is said."""
+def call(function, *arguments, silent=False, **named):
+    """Call a function; named arguments that it does not take are left out, and that is said.
+
+    silent  what the function prints is not shown
+    """
     taken = fitting(function, named)
     left_out = [name for name in named if name not in taken]
     if left_out:
         print(f'{function.__name__} takes no {", ".join(left_out)}: left out.')
-    return function(*arguments, **taken)
+    with contextlib.redirect_stdout(io.StringIO() if silent else sys.stdout):
+        return function(*arguments, **taken)
 
 
 def print_what_can_be_printed():

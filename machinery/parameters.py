@@ -64,7 +64,8 @@ PARAMETERS = {               # name: (value in quick, what it may be)
     'ema_decay': (0.999, SHARE),
     'run_folder': ('.', TEXT),
     'n_epochs': (8, COUNT),
-    'print_every': (200, COUNT),
+    'first_steps': (1_000, COUNT),
+    'print_every': (1_000, COUNT),
     'distance_every': (2, COUNT),
     'live_view': (True, SWITCH),
     'resume': (True, SWITCH),
@@ -80,9 +81,9 @@ PRESETS = {                                  # name: what is otherwise than in q
     'full': dict(img_size=64, d_conv_dim=64, g_conv_dim=64, n_epochs=50, max_images=None,
                  distance_every=5),          # wants a GPU
     'few': dict(img_size=64, n_epochs=10, max_images=None, epoch_size=1_200, lr=2e-4,
-                ema_decay=0.995, start='assets/dcgan-64',
+                first_steps=200, ema_decay=0.995, start='assets/dcgan-64',
                 augmentation=('colour', 'translation', 'cutout')),   # from a trained pair
-    'smoke': dict(d_conv_dim=8, g_conv_dim=8, n_epochs=2, max_images=64,
+    'smoke': dict(d_conv_dim=8, g_conv_dim=8, n_epochs=2, max_images=64, first_steps=20,
                   distance_every=1),         # seconds: for tests
 }
 # What train does without a config, as in train(D, G, n_epochs): the paper's recipe, and no more

@@ -1,4 +1,5 @@
 """Pictures for the notebook: grids of faces, films, curves, bars, and the view of a training."""
+import copy
 import io
 import math
 import time
@@ -21,14 +22,19 @@ WIDTH = 10           # of figures, in inches
 
 
 def to_array(images, columns=8):
-    """Return images (n, 3, s, s) in [-1, 1] as one grid: uint8 (height, width, 3)."""
+    """Return images as one grid: uint8 (height, width, 3).
+
+    images  (n, 3, s, s), either floats in [-1, 1] or bytes
+    """
+    if images.dtype == torch.uint8:
+        images = images / 127.5 - 1
     images = images.detach().float().cpu()
     grid = make_grid(images, columns, padding=1, pad_value=1, normalize=True, value_range=(-1, 1))
     return (grid.permute(1, 2, 0) * 255).round().byte().numpy()
 
 
 def show_grid(images, columns=8, title='', axes=None):
-    """Draw images (n, 3, s, s) in [-1, 1] as a grid."""
+    """Draw images (n, 3, s, s), floats in [-1, 1] or bytes, as a grid."""
     picture = to_array(images, columns)
     height, width, _ = picture.shape
     if axes is None:
@@ -47,18 +53,50 @@ def show_beside(real, generated, columns=8):
     show_grid(generated, columns, 'generated', right)
 
 
+def show_rows(rows):
+    """Draw images in rows with a label each: {label: images (n, 3, s, s)}, as show_grid has them.
+    """
+    n_columns = max(len(images) for images in rows.values())
+    height = WIDTH / n_columns * len(rows)
+    _, all_axes = plt.subplots(len(rows), squeeze=False, layout='constrained',
+                               figsize=(WIDTH, min(height, WIDTH)))
+    for (label, images), axes in zip(rows.items(), all_axes[:, 0], strict=True):
+        axes.imshow(to_array(images, len(images)), interpolation='nearest')
+        axes.set(xticks=[], yticks=[], frame_on=False)
+        axes.set_ylabel(label, rotation=0, ha='right', va='center')
+
+
 def show_epochs(samples, n_rows=6, n_faces=12):
     """Draw the same faces at several epochs, a row each."""
     epochs = np.geomspace(1, len(samples), n_rows)       # most is learnt early
     epochs = np.unique(epochs.round().astype(int))
-    height = WIDTH / n_faces * len(epochs)
-    _, rows = plt.subplots(len(epochs), squeeze=False, figsize=(WIDTH, height),
-                           layout='constrained')
-    for epoch, axes in zip(epochs, rows[:, 0], strict=True):
-        faces = samples[epoch - 1][:n_faces]
-        axes.imshow(to_array(faces, n_faces), interpolation='nearest')
-        axes.set(xticks=[], yticks=[], frame_on=False)
-        axes.set_ylabel(f'epoch {epoch}', rotation=0, ha='right', va='center')
+    show_rows({f'epoch {epoch}': samples[epoch - 1][:n_faces] for epoch in epochs})
+
+
+def layer_table(network, x):
+    """Return a text with a line for each layer that has weights: its kind, output and weights.
+
+    x  an example of what goes in; it changes nothing in the network
+    """
+    lines = []
+
+    def note(layer, _, output):
+        kind = type(layer).__name__
+        if hasattr(layer, 'kernel_size'):
+            kind += ' {}×{}'.format(*layer.kernel_size)
+        shape = ' × '.join(map(str, output.shape[1:]))
+        n_weights = sum(each.numel() for each in layer.parameters())
+        lines.append(f'  {kind:20}{shape:>16}{n_weights:>12,}')
+
+    trial = copy.deepcopy(network).cpu().eval()
+    for layer in trial.modules():
+        if list(layer.parameters()) and not list(layer.children()):
+            layer.register_forward_hook(note)
+    with torch.no_grad():
+        trial(x.cpu())
+    n_all = sum(each.numel() for each in network.parameters())
+    heading = f'{type(network).__name__}: {n_all:,} weights'
+    return '\n'.join([heading, *lines, ''])
 
 
 def film(samples, n_frames=18):

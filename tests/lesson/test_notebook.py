@@ -172,9 +172,9 @@ def test_notebook_alone_says_what_it_misses(folder, strangers_package, found):
 def test_parameters_can_be_injected(monkeypatch):
     """As papermill does, in a cell behind that of the parameters; DCGAN_PRESET sets others."""
     monkeypatch.setenv('DCGAN_PRESET', 'smoke lr=0.001 conv_dim=4')
-    needs, parameters, imports, configuration, *_ = code_cells()
+    imports, folded, parameters, configuration, *_ = code_cells()
     scope = {}
-    for source in (needs, parameters, 'n_epochs = 1\nseed = 7', imports, configuration):
+    for source in (imports, folded, parameters, 'n_epochs = 1\nseed = 7', configuration):
         exec(source, scope)
     assert (scope['n_epochs'], scope['seed'], scope['lr']) == (1, 7, 0.001)
     assert scope['g_conv_dim'] == 4 and scope['max_images'] == 64

@@ -1,9 +1,13 @@
-"""Pictures of a training that has little to show: words take their place."""
+"""Tables and rows of pictures; and those of a training that has little to show."""
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 import helpers
+from machinery.pictures import layer_table, show_rows
 from tests.tools import Acting, raises, train_tiny
 
 
@@ -47,3 +51,26 @@ def test_losses_below_zero_are_in_the_picture():
     assert lowest < -2.9 and lowest < highest
     assert not [line for line in axes.lines if 'guesses' in str(line.get_label())]
     plt.close()
+
+
+def test_layer_table():
+    """A line for each layer that has weights, its output, and how many; the network stays."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, stride=2, padding=1),
+                                  torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    before = copy.deepcopy(network.state_dict())
+    heading, convolution, normalisation = layer_table(network, torch.rand(2, 3, 8, 8)).splitlines()
+    assert heading == 'Sequential: 408 weights' and network.training
+    assert convolution.split() == ['Conv2d', '4×4', '8', '×', '4', '×', '4', '392']
+    assert normalisation.split() == ['BatchNorm2d', '8', '×', '4', '×', '4', '16']
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(layer._forward_hooks for layer in network.modules())
+
+
+def test_rows_have_labels_and_bytes_are_shown_as_they_are():
+    rows = {'black': torch.zeros(3, 3, 4, 4, dtype=torch.uint8), 'white': torch.ones(2, 3, 4, 4)}
+    show_rows(rows)
+    first, second = plt.gcf().axes
+    plt.close()
+    assert (first.get_ylabel(), second.get_ylabel()) == ('black', 'white')
+    assert first.images[0].get_array()[1:5, 1:5].max() == 0
+    assert second.images[0].get_array().min() == 255
