@@ -26,6 +26,18 @@ def edit(*pairs):
     return lambda monkeypatch: load_definitions(NOTEBOOK, pairs)
 
 
+def edit_in(function, *pairs):
+    """The same in one function of the notebook; some of its lines may stand in others too."""
+    def plant(monkeypatch):
+        source = inspect.getsource(getattr(load_definitions(NOTEBOOK), function))
+        edited = source
+        for old, new in pairs:
+            assert edited.count(old) == 1, f'{old} in {function}'
+            edited = edited.replace(old, new)
+        return load_definitions(NOTEBOOK, [(source.rstrip(), edited.rstrip())])
+    return plant
+
+
 def replace(target, name, replacement):
     """A fault in the machinery: target.name is replaced."""
     def plant(monkeypatch):
@@ -112,8 +124,8 @@ FOUND = [
      edit(('@torch.no_grad()\ndef generate', 'def generate')),
      unittests.test_generate),
     ('no detach',
-     edit(('D(fake.detach())', 'D(fake)'),
-          ('extra).backward()', 'extra).backward(retain_graph=True)')),
+     edit_in('train_step', ('D(fake.detach())', 'D(fake)'),
+             ('extra).backward()', 'extra).backward(retain_graph=True)')),
      unittests.test_train_step),
     ('grids in train mode',
      edit(('    G.eval()\n', '')),
@@ -279,16 +291,24 @@ UNSEEN = [
      edit(("group.setdefault('initial_lr', group['lr'])", "group['lr']")),
      unittests.test_decay_learning_rates),
     ('gradients of D add up',
-     edit(('d_optimizer.zero_grad()', 'pass')),
+     edit_in('train_step', ('d_optimizer.zero_grad()', 'pass')),
      unittests.test_train_step),
     ("D's gradient from G's step",
-     edit(('g_loss.backward(inputs=list(G.parameters()))', 'g_loss.backward()')),
+     edit_in('train_step',
+             ('g_loss.backward(inputs=list(G.parameters()))', 'g_loss.backward()')),
      unittests.test_train_step),
+    ('plain step without detach',
+     edit_in('plain_step', ('D(fake.detach())', 'D(fake)'),
+             ('d_loss.backward()', 'd_loss.backward(retain_graph=True)')),
+     unittests.test_plain_step),
+    ('plain step that adds gradients up',
+     edit_in('plain_step', ('g_optimizer.zero_grad()', 'pass')),
+     unittests.test_plain_step),
     ('penalty forgotten',
      edit((PENALTY, 'extra = 0')),
      unittests.test_train_step),
     ('penalty counted as loss',
-     edit(('torch.stack([d_loss,', 'torch.stack([d_loss + extra,')),
+     edit_in('train_step', ('torch.stack([d_loss,', 'torch.stack([d_loss + extra,')),
      unittests.test_train_step),
     ("average without BatchNorm's statistics",
      edit((AVERAGE, 'zip(G_average.parameters(), G.parameters())')),
@@ -306,7 +326,7 @@ UNSEEN = [
      edit((Z, Z.replace('randn', 'rand'))),
      unittests.test_train),
     ('losses swapped',
-     edit(('torch.stack([d_loss, g_loss,', 'torch.stack([g_loss, d_loss,')),
+     edit_in('train_step', ('torch.stack([d_loss, g_loss,', 'torch.stack([g_loss, d_loss,')),
      unittests.test_train_step),
     ('line at every batch',
      edit(('config, draw, distance, print_every)', 'config, draw, distance, 1)')),
