@@ -6,6 +6,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import requests
@@ -16,7 +17,14 @@ from .batches import ImageDataset
 from .console import check_choice, check_whole, progress_bar, setting
 from .devices import rank_0_first
 from .drawn import drawn_faces
-from .images import ENDINGS, decode_folder, evenly, find_images, is_image
+from .images import (
+    decode_folder,
+    evenly,
+    find_images,
+    is_image,
+    passed_over_as,
+    say_passed_over,
+)
 
 FACES_DIR = 'processed_celeba_small/'
 FACES_ZIP = 'processed-celeba-small.zip'
@@ -104,7 +112,7 @@ def count_images(name, most):
     It is 0 for 'svhn', 'drawn', and what is no folder.
     """
     folder = _path_meant(name)
-    if name.strip().lower() in ('', *NAMED_SETS) or not folder.is_dir():
+    if name.strip().lower() in ('', *NAMED_SETS) or not os.path.isdir(folder):
         return 0
     return sum(1 for _ in itertools.islice(find_images(folder), most))
 
@@ -113,14 +121,15 @@ def find_faces(data_dir=FACES_DIR):
     """Return the folder of faces; unpack or download it if need be.
 
     Returns None where the default folder is asked for and no photographs can be had within seconds.
-    Raises FileNotFoundError for any other folder that does not exist.
+    Raises FileNotFoundError for any other folder that does not exist, PermissionError for one that
+    cannot be reached.
     """
     meant = _path_meant(data_dir)
-    if meant.is_dir():
+    if os.path.isdir(meant):
         return meant
     if Path(data_dir) != Path(FACES_DIR):
-        raise FileNotFoundError(f'data_dir: {str(data_dir)!r} {_what_is_wrong(data_dir, meant)} '
-                                f'Correct data_dir or DCGAN_DATA.')
+        error, what = _what_is_wrong(data_dir, meant)
+        raise error(f'data_dir: {str(data_dir)!r} {what} Correct data_dir or DCGAN_DATA.')
     for folder in map(Path, CELEBA_DIRS):            # better than a download of 240 MB
         if folder.is_dir():
             print(f'Found CelebA itself in {folder}/')
@@ -139,7 +148,7 @@ def find_faces(data_dir=FACES_DIR):
 
 def _path_meant(name):
     """Return the path that a name stands for, with ~ and file:// resolved unless it exists."""
-    if Path(name).exists():
+    if os.path.exists(name):
         return Path(name)
     name = str(name).strip()
     address = urllib.parse.urlsplit(name)
@@ -149,16 +158,23 @@ def _path_meant(name):
 
 
 def _what_is_wrong(name, path):
-    """Say why a name, which stands for path, is no folder of images."""
+    """Say why a name, which stands for path, is no folder of images: (an error, words)."""
     if '://' in str(name) and ':/' in str(path):     # a file:// of this machine is a path by now
-        return ('is an address, and a folder on this machine was expected. DCGAN_URL can name the '
-                'address of a zip archive.')
+        return FileNotFoundError, ('is an address, and a folder on this machine was expected. '
+                                   'DCGAN_URL can name the address of a zip archive.')
     if zipfile.is_zipfile(path):
         command = f'python -m zipfile -e {shlex.quote(str(path))} {shlex.quote(path.stem)}'
-        return f'is an archive. Unpack it ({command}) and name the folder {path.stem}.'
-    what = 'is a file' if path.exists() else 'does not exist'
+        return FileNotFoundError, (f'is an archive. Unpack it ({command}) and name the folder '
+                                   f'{path.stem}.')
     seen_from = '' if path.is_absolute() else f' (from {Path.cwd().name}/)'
-    return f'{what}, a folder of {", ".join(ENDINGS)} images was expected{seen_from}.'
+    error, what = FileNotFoundError, 'is a file'
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        what = 'does not exist'
+    except OSError as fault:
+        error, what = type(fault), f'cannot be reached: {fault.strerror}'
+    return error, f'{what}, a folder of images was expected{seen_from}.'
 
 
 def load_svhn(image_size, max_images=None):
@@ -260,7 +276,14 @@ def _safe_members(opened):
     for name in opened.namelist():
         if '..' in Path(name).parts or Path(name).is_absolute():
             raise zipfile.BadZipFile(f'it holds the name {name!r}; {expected}')
-    members = [member for member in opened.infolist() if is_image(Path(member.filename))]
+    members, passed_over = [], Counter()
+    for member in opened.infolist():
+        path = Path(member.filename)
+        if is_image(path):
+            members.append(member)
+        elif not member.is_dir():
+            passed_over[passed_over_as(path)] += 1
+    say_passed_over(passed_over)
     size = sum(member.file_size for member in members)
     if not members or size > UNPACKED_LIMIT:
         found = f'{len(members):,} images of {size:,} bytes'

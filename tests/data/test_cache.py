@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFile
 
 from machinery import files, images
 from machinery.images import decode_folder, decode_image
@@ -64,12 +65,30 @@ def test_cache_is_used_until_the_folder_changes(faces, decoded, capsys):
 
 def test_files_come_back_from_the_cache(faces, decoded):
     """With unreadable files among them too, each image keeps the name of its own file."""
-    for name in ('000001.jpg', '000003.jpg'):
+    unreadable = ['000001.jpg', '000003.jpg']
+    for name in unreadable:
         (faces / name).write_text('no image')
     whole = ['000002.jpg', '000004.jpg', '000005.jpg']
     assert expect_its_own_image(faces) == whole
     decoded.clear()
-    assert expect_its_own_image(faces) == whole and decoded == []
+    assert expect_its_own_image(faces) == whole
+    assert decoded == [str(faces / name) for name in unreadable]
+
+
+def test_what_was_left_out_is_tried_again(faces, decoded, monkeypatch, capsys):
+    """It is said each time; once it can be read, it takes its place, and the cache holds it too."""
+    for path in (faces / '000001.jpg', faces / '000004.jpg'):
+        path.write_bytes(path.read_bytes()[:-99])
+    for _ in ('decoded', 'from the cache'):
+        assert expect_its_own_image(faces) == ['000002.jpg', '000003.jpg', '000005.jpg']
+        assert ('2 of 5 files are unreadable and left out: 000001.jpg (OSError), 000004.jpg'
+                in capsys.readouterr().out)
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
+    decoded.clear()
+    assert len(expect_its_own_image(faces)) == 5 and len(decoded) == 2
+    assert 'left out' not in capsys.readouterr().out
+    decoded.clear()
+    assert len(expect_its_own_image(faces)) == 5 and decoded == []
 
 
 def test_a_cache_without_kept_is_caught(faces, monkeypatch):

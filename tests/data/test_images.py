@@ -1,12 +1,16 @@
 """Image files of every layout, format and size become one tensor of bytes."""
+import os
+import struct
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, features
+from PIL.PngImagePlugin import PngInfo
 
-from machinery import images as room
 from machinery.images import decode_folder, decode_image, is_image
 from machinery.sources import load_dataset
 from tests.tools import write_images
@@ -50,17 +54,33 @@ def test_only_the_first_unreadable_files_are_named(folder, capsys):
 
 
 def test_phone_photos_that_cannot_be_read_are_told(folder, monkeypatch, capsys):
-    """What to install is said, and once it is there, no cache stands in the way."""
+    """Their content tells, not their name; what to install is said each time, until it is there."""
     write_images(folder / 'faces', 2)
-    Image.new('RGB', (40, 40), RED).save(folder / 'faces/IMG_1.HEIC', 'PNG')     # for once
-    monkeypatch.setattr(room, 'pillow_heif', None)
-    images, _ = decode_folder('faces', 32)
-    printed = capsys.readouterr().out
-    assert '1 of 3 files are unreadable and left out: IMG_1.HEIC' in printed and len(images) == 2
-    assert '1 of them are HEIF photos' in printed and 'pip install pillow-heif' in printed
-    monkeypatch.setattr(room, 'pillow_heif', 'installed')
-    images, _ = decode_folder('faces', 32)
-    assert len(images) == 3 and 'HEIF' not in capsys.readouterr().out
+    for name in ('IMG_1.HEIC', 'IMG_2.JPG'):
+        (folder / 'faces' / name).write_bytes(b'\0\0\0\x18ftypheic' + bytes(99))
+    Image.new('RGB', (40, 40), RED).save(folder / 'faces/IMG_3.HEIC', 'JPEG')
+    (folder / 'faces/film.jpg').write_bytes(b'\0\0\0\x18ftypisom' + bytes(99))
+    monkeypatch.setitem(sys.modules, 'pillow_heif', None)
+    for _ in ('decoded', 'from the cache'):
+        images, names = decode_folder('faces', 32)
+        printed = capsys.readouterr().out
+        assert names == ['000001.jpg', '000002.jpg', 'IMG_3.HEIC']
+        assert ('3 of 6 files are unreadable and left out: IMG_1.HEIC (ModuleNotFoundError), '
+                'IMG_2.JPG (ModuleNotFoundError), film.jpg (UnidentifiedImageError)') in printed
+        assert '2 of them are HEIF photos' in printed and 'pip install pillow-heif' in printed
+    monkeypatch.setitem(sys.modules, 'pillow_heif', heif_stand_in(monkeypatch))
+    images, names = decode_folder('faces', 32)
+    assert names == ['000001.jpg', '000002.jpg', 'IMG_1.HEIC', 'IMG_2.JPG', 'IMG_3.HEIC']
+    assert torch.equal(images[2], images[3]) and images[2, 2].float().mean() > 250
+    assert 'HEIF' not in capsys.readouterr().out
+
+
+def heif_stand_in(monkeypatch):
+    """A module like pillow-heif, which sees blue in every photo."""
+    def register():
+        entry = lambda *_: Image.new('RGB', (40, 40), 'blue'), lambda prefix: True
+        monkeypatch.setitem(Image.OPEN, 'HEIF', entry)
+    return types.SimpleNamespace(register_heif_opener=register)
 
 
 def test_phone_photo(folder):
@@ -77,12 +97,41 @@ def test_phone_photo(folder):
 
 
 @pytest.mark.parametrize('name, expected', [
-    ('a.jpg', True), ('b/c.JPEG', True), ('d.webp', True), ('IMG_1.HEIC', True),
+    ('a.jpg', True), ('b/c.JPEG', True), ('d.webp', True), ('IMG_1.HEIC', True), ('IMG.HIF', True),
+    ('a.jfif', True), ('a.TIF', True), ('a.jp2', True), ('a.pgm', True), ('#cat/@anna.jpg', True),
     ('e.txt', False), ('f', False), ('.g.png', False), ('.h/i.png', False),
-    ('__MACOSX/j.png', False), ('._k.jpg', False)])
+    ('a.eps', False), ('a.pdf', False), ('a.psd', False), ('a.mpg', False), ('a.h5', False),
+    ('__MACOSX/j.png', False), ('._k.jpg', False), ('a/@eaDir/b.jpg/thumb.jpg', False),
+    ('$Recycle.Bin/a.jpg', False), ('.Trash-1000/files/a.jpg', False)])
 def test_what_is_named_like_an_image(tmp_path, name, expected):
     """The name decides, hidden files and resource forks are none."""
     assert is_image((tmp_path / name).relative_to(tmp_path)) == expected
+
+
+WAYS_TO_SAVE = {
+    '.jpg': {}, '.jpe': {}, '.jfif': {}, '.png': {}, '.apng': dict(format='PNG'), '.webp': {},
+    '.bmp': {}, '.gif': {}, '.tif': {}, '.tiff': dict(compression='jpeg'), '.ppm': {}, '.avif': {},
+    '.jp2': {}, '.j2k': {}}
+OPTIONAL = {'.avif': 'avif', '.jp2': 'jpg_2000', '.j2k': 'jpg_2000', '.tiff': 'libtiff'}
+
+
+@pytest.mark.parametrize('ending', WAYS_TO_SAVE)
+def test_formats(folder, ending):
+    """Whatever Pillow reads, and is a picture, is read; of a film the first picture."""
+    if ending in OPTIONAL and not features.check(OPTIONAL[ending]):
+        pytest.skip(f'this Pillow does not write {ending}')
+    path = folder / f'faces/a{ending.upper()}'
+    path.parent.mkdir()
+    picture = Image.new('RGB', (64, 64), RED)
+    if ending in ('.gif', '.tif', '.apng', '.webp', '.avif'):
+        next_one = Image.new('RGB', (64, 64), 'blue')
+        picture.save(path, save_all=True, append_images=[next_one], **WAYS_TO_SAVE[ending])
+    else:
+        picture.save(path, **WAYS_TO_SAVE[ending])
+    images, _ = decode_folder('faces', 32)
+    assert images.shape == (1, 3, 32, 32)
+    seen = images[0].float().mean((1, 2))
+    assert (seen - torch.tensor(RED)).abs().max() < 6, seen
 
 
 def test_celeba_originals_get_the_crop_of_the_small_set(folder):
@@ -182,6 +231,62 @@ def turned(red):
     return 'image.jpg', expected
 
 
+def turned_behind_the_pixels(red):
+    """The same note in a PNG, which some programs write behind the pixels."""
+    turned(red)
+    red.save('image.png', exif=Image.open('image.jpg').info['exif'])
+    data = Path('image.png').read_bytes()
+    start = data.index(b'eXIf') - 4
+    end = start + 12 + int.from_bytes(data[start:start + 4])
+    tail = data.index(b'IEND') - 4
+    Path('image.png').write_bytes(data[:start] + data[end:tail] + data[start:end] + data[tail:])
+    expected = np.full((32, 32, 3), RED)
+    expected[:, 16:] = 255
+    return 'image.png', expected
+
+
+def turned_tiff(red):
+    """The same note in a TIFF."""
+    red.paste((255, 255, 255), (0, 0, 64, 32))
+    note = Image.Exif()
+    note[0x0112] = 6
+    red.save('image.tif', exif=note)
+    expected = np.full((32, 32, 3), RED)
+    expected[:, 16:] = 255
+    return 'image.tif', expected
+
+
+def turned_beside_an_odd_note(red):
+    """The same note, and one of a width that is a word: it can be read, but not written again."""
+    red.paste((255, 255, 255), (0, 0, 64, 32))
+    notes = struct.pack('<HHI4s', 0x0100, 2, 4, b'odd'), struct.pack('<HHII', 0x0112, 3, 1, 6)
+    exif = b'Exif\0\0II*\0\x08\0\0\0\2\0' + b''.join(notes) + bytes(4)
+    red.save('image.jpg', exif=exif)
+    expected = np.full((32, 32, 3), RED)
+    expected[:, 16:] = 255
+    return 'image.jpg', expected
+
+
+def damaged_notes(red):
+    """Notes that cannot be read say nothing."""
+    red.save('image.jpg', exif=b'Exif\0\0no notes at all')
+    return 'image.jpg', RED
+
+
+def much_text(red):
+    """More than a megabyte of text, packed."""
+    text = PngInfo()
+    text.add_text('workflow', 'x' * 3_000_000, zip=True)
+    red.save('image.png', pnginfo=text)
+    return 'image.png', RED
+
+
+def large_profile(red):
+    """Two megabytes that describe a printer."""
+    red.save('image.png', icc_profile=bytes(2_000_000))
+    return 'image.png', RED
+
+
 def large(red):
     """3000 x 2000 pixels, decoded at an eighth of that."""
     red.resize((3000, 2000)).save('image.jpg')
@@ -189,7 +294,8 @@ def large(red):
 
 
 KINDS = [grey, grey_and_transparent, black_and_white, cmyk, palette, transparent,
-         palette_transparent, sixteen_bits, one_pixel, a_line, turned, large]
+         palette_transparent, sixteen_bits, one_pixel, a_line, turned, turned_behind_the_pixels,
+         turned_tiff, turned_beside_an_odd_note, damaged_notes, much_text, large_profile, large]
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.__name__)
@@ -213,3 +319,98 @@ def test_file_that_would_start_another_program_is_left_out(folder, monkeypatch, 
     images, _ = decode_folder('faces', 32)
     assert len(images) == 1 and started == []
     assert 'hostile.jpg' in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------- nothing is left out unsaid
+
+def test_thumbnails_and_deleted_photos_are_passed_over(folder, capsys):
+    """What a server, a Mac or a dustbin keeps is no photo of the folder, and is counted."""
+    write_images(folder / 'faces', 4)
+    for place in ('@eaDir/000001.jpg', '@eaDir/000002.jpg', 'inner/#recycle', '$RECYCLE.BIN/S-1-5',
+                  '.Trash-1000/files', 'lost+found', '__MACOSX'):
+        write_images(folder / 'faces' / place, 2)
+    for name in ('._000001.jpg', '.000002.jpg.icloud', '.DS_Store', 'a.psd', 'b.CR2', 'c.cr2',
+                 'd.jpg_large', 'e', '__MACOSX/.DS_Store'):
+        (folder / 'faces' / name).touch()
+    for _ in ('decoded', 'from the cache'):
+        images, _ = decode_folder('faces', 32)
+        printed = capsys.readouterr().out
+        assert len(images) == 4
+        line, = [line for line in printed.splitlines() if line.startswith('Passed over')]
+        assert line.startswith('Passed over 21 files: 4 in @eaDir/, 2 ')
+        for kind in ('2 in #recycle/', '2 in $RECYCLE.BIN/', '2 in .Trash-1000/', '2 in __MACOSX/',
+                     '2 in lost+found/', '2 .cr2', '2 hidden', '1 .psd'):
+            assert kind in line
+
+
+def test_nothing_is_said_where_nothing_is_passed_over(folder, capsys):
+    """Files of the system alone are no news, nor are our caches."""
+    write_images(folder / 'faces', 2)
+    (folder / 'faces/.DS_Store').touch()
+    for _ in ('decoded', 'from the cache'):
+        decode_folder('faces', 32)
+    assert 'Passed' not in capsys.readouterr().out
+
+
+def locked(monkeypatch, name, *places):
+    """Let os.scandir or os.stat be denied these places, also for those who may do anything."""
+    function = getattr(os, name)
+
+    def guarded(path='.', *arguments, **options):
+        if str(path) in places:
+            raise PermissionError(13, 'Permission denied', str(path))
+        return function(path, *arguments, **options)
+
+    monkeypatch.setattr(os, name, guarded)
+
+
+def test_what_cannot_be_looked_at_is_named(folder, monkeypatch, capsys):
+    """A locked folder, a locked file, a dead link; and a pipe, which would never end."""
+    write_images(folder / 'faces', 3)
+    write_images(folder / 'faces/private', 2)
+    (folder / 'faces/gone.jpg').symlink_to('nowhere')
+    os.mkfifo(folder / 'faces/pipe.jpg')
+    locked(monkeypatch, 'scandir', 'faces/private')
+    locked(monkeypatch, 'stat', 'faces/000002.jpg')
+    for _ in ('decoded', 'from the cache'):
+        _, names = decode_folder('faces', 32)
+        printed = capsys.readouterr().out
+        assert names == ['000001.jpg', '000003.jpg']
+        assert ('3 files or folders could not be looked at: 000002.jpg (PermissionError), '
+                'gone.jpg (FileNotFoundError), private (PermissionError)\n') in printed
+        assert 'Passed over 1 files: 1 pipe or device' in printed
+    monkeypatch.undo()
+    assert len(decode_folder(folder / 'faces', 32)[1]) == 5
+
+
+def test_locked_folder_is_said(folder, monkeypatch):
+    """It is not called empty, nor missing."""
+    write_images(folder / 'faces', 3)
+    locked(monkeypatch, 'scandir', 'faces')
+    with pytest.raises(PermissionError, match="'faces' cannot be read: Permission denied.*DCGAN_"):
+        load_dataset('faces')
+    locked(monkeypatch, 'stat', 'faces')
+    with pytest.raises(PermissionError, match="'faces' cannot be reached: Permission denied"):
+        load_dataset('faces')
+
+
+def test_copies_are_counted(folder, capsys):
+    """Exact copies under other names are kept, and said."""
+    path, *_ = write_images(folder / 'faces', 3)
+    for name in ('copy.jpg', 'inner/copy.jpg'):
+        write_images(folder / 'faces/inner', 1, seed=5)
+        (folder / 'faces' / name).write_bytes(path.read_bytes())
+    images, _ = decode_folder('faces', 32)
+    assert len(images) == 6
+    assert '2 of the images are exact copies of others. None' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['two\nlines.jpg', 'escape\x1b[2J.jpg', 'x' * 200 + '.jpg',
+                                  '\udcff.jpg'])
+def test_odd_names_fit_a_line(folder, capsys, name):
+    """What is printed of a file that cannot be read stays one line, and changes no terminal."""
+    write_images(folder / 'faces', 1)
+    (folder / 'faces' / name).touch()
+    decode_folder('faces', 32)
+    line, = [line for line in capsys.readouterr().out.splitlines() if 'unreadable' in line]
+    assert line.isprintable() and len(line) < 180 and '.jpg (Unid' in line
