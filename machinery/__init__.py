@@ -1,6 +1,8 @@
 """The rooms behind helpers.py. A room imports only from rooms below it. None calls the notebook.
 
+grades        points for a notebook of any name, part by part
 lesson        the notebook's definitions as a module; loops from elsewhere; single faces
+checks        what the tests of the notebook's parts are made with
 parameters    every parameter once, and the presets
 run           a training run: it counts, prints, saves, and goes on where it stopped
 fast_step     the training step made fast: bfloat16, and a CUDA graph with its check
@@ -16,8 +18,8 @@ images        files to one tensor of bytes, decoded once and cached
 drawn         faces drawn by code
 devices       the device, its arithmetic, random numbers, and the processes of torchrun
 files         written whole or not at all, and read safely; the pickle of grids
-console       arguments checked or left out, and the progress bar
+console       settings from outside, arguments checked or left out, and the progress bar
 """
-ROOMS = ('lesson', 'parameters', 'run', 'fast_step', 'sources', 'batches', 'explorer', 'latent',
-         'metric', 'pretrained', 'identity', 'pictures', 'images', 'drawn', 'devices', 'files',
-         'console')
+ROOMS = ('grades', 'lesson', 'checks', 'parameters', 'run', 'fast_step', 'sources', 'batches',
+         'explorer', 'latent', 'metric', 'pretrained', 'identity', 'pictures', 'images', 'drawn',
+         'devices', 'files', 'console')

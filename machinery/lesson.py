@@ -37,27 +37,39 @@ def load_definitions(notebook='dcgan_faces.ipynb', edits=()):
     module = types.ModuleType(notebook.stem)
     module.__file__ = str(notebook)
     found = collections.Counter({old: 0 for old, _ in edits})
-    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
-    for number, cell in enumerate(cells):
-        if cell['cell_type'] != 'code':
-            continue
-        source = ''.join(cell['source'])
+    for number, source in code_cells(notebook):
         for old, new in edits:
             found[old] += source.count(old)
             source = source.replace(old, new)
-        tree = ast.parse(source)
-        tree.body = [node for node in tree.body if _is_definition(node)]
-        name = f'{notebook.name}[{number}] {hash(source):x}'     # another one where it was edited
-        linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
-        code = compile(tree, name, 'exec')
-        exec(code, module.__dict__)
+        define(source, module, number, is_definition)
     if any(times != 1 for times in found.values()):
         raise ValueError(f'edits: expected each exactly once in {notebook.name}, '
                          f'found {dict(found)}')
     return module
 
 
-def _is_definition(node):
+def code_cells(notebook):
+    """Return [(number, source)] of a notebook's cells of code, numbered among all of its cells."""
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    return [(number, ''.join(cell['source'])) for number, cell in enumerate(cells)
+            if cell['cell_type'] == 'code']
+
+
+def define(source, module, number, wanted):
+    """Run the statements of a cell that are wanted in a module; return the names they define."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if wanted(node)]
+    path = Path(module.__file__)
+    name = f'{path.name}[{number}] {hash(source):x}'     # another one where it was edited
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    exec(compile(tree, name, 'exec'), module.__dict__)
+    return {node.name for node in tree.body if hasattr(node, 'name')} | {
+        target.id for node in tree.body for target in getattr(node, 'targets', ())
+        if isinstance(target, ast.Name)}
+
+
+def is_definition(node):
+    """Say whether a statement is an import, a function, a class or an UPPER_CASE constant."""
     if isinstance(node, ast.Assign):
         names = [target.id for target in node.targets if isinstance(target, ast.Name)]
         return len(names) == len(node.targets) and all(name.isupper() for name in names)

@@ -9,10 +9,7 @@ import pytest
 import torch
 
 from machinery.batches import DeviceLoader
-from machinery.files import load_samples
-from machinery.run import load_checkpoint, load_history
-from problem_unittests import (
-    NOTEBOOK,
+from machinery.checks import (
     expect,
     expect_close,
     global_names,
@@ -20,6 +17,9 @@ from problem_unittests import (
     tiny_training,
     write_images,
 )
+from machinery.files import load_samples
+from machinery.lesson import NOTEBOOK
+from machinery.run import load_checkpoint, load_history
 
 __all__ = ['ASSETS', 'DEVICES', 'NOTEBOOK', 'PATIENCE', 'PROJECT', 'Acting', 'damage', 'ending_at',
            'expect', 'expect_close', 'expect_same_run', 'global_names', 'going_bad_once',

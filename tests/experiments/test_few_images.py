@@ -6,7 +6,7 @@ import torch
 
 import helpers
 from experiments import common, few_images
-from problem_unittests import tiny_training
+from machinery.checks import tiny_training
 
 
 def test_frozen_layers_stay(notebook):

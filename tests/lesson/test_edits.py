@@ -7,7 +7,7 @@ from machinery.devices import to_device
 from machinery.lesson import call_train, load_definitions
 from machinery.pretrained import show_pretrained
 from machinery.run import load_checkpoint
-from tests.tools import NOTEBOOK, global_names, tiny_training
+from tests.tools import NOTEBOOK, global_names, numbers_of, tiny_training
 
 D_LAYER = 'nn.LeakyReLU(0.2, inplace=True)]                # half as large'
 G_LAYER = 'nn.BatchNorm2d(shallow), nn.ReLU(inplace=True)] # twice as large'
@@ -131,12 +131,12 @@ def test_order_in_memory_suits_the_networks(flatten, order):
     edit = ('self.logit(x.flatten(1))', f'self.logit(x.{flatten})')
     notebook = load_definitions(NOTEBOOK, [edit])
     D, G, _ = tiny_training(vars(notebook))
-    before = [unittests.numbers_of(network) for network in (D, G)]
+    before = [numbers_of(network) for network in (D, G)]
     random_before = torch.get_rng_state()
     to_device(D, G, torch.device('cpu'), torch.rand(4, 3, 32, 32, generator=torch.Generator()), 6)
     assert torch.equal(torch.get_rng_state(), random_before)
     for network, numbers in zip((D, G), before, strict=True):
-        assert torch.equal(unittests.numbers_of(network), numbers) and network.training
+        assert torch.equal(numbers_of(network), numbers) and network.training
         assert order_of(network) == order
     assert D(G(torch.randn(4, 6))).shape == (4, 1)
 

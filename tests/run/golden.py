@@ -24,7 +24,7 @@ CASES = {
 def train(notebook, config):
     """Train three epochs; return all that a run leaves."""
     import helpers
-    from problem_unittests import global_names, numbers_of, tiny_training
+    from machinery.checks import global_names, numbers_of, tiny_training
     D, G, names = tiny_training(vars(notebook))
     if 'start' in config:
         D, G = notebook.Discriminator(64), notebook.Generator(100, 64)
@@ -48,8 +48,8 @@ def train(notebook, config):
 def train_all(project, out):
     sys.path.insert(0, str(project))
     torch.set_num_threads(1)
+    from machinery.checks import empty_folder
     from machinery.lesson import load_definitions
-    from problem_unittests import empty_folder
     notebook = load_definitions(project / 'dcgan_faces.ipynb')
     results = {}
     for fast in ('0', '1'):

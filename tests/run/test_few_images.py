@@ -4,8 +4,8 @@ import torch
 
 import helpers
 from machinery import parameters, pretrained
+from machinery.checks import tiny_training, write_images
 from machinery.pretrained import NETWORKS, load_pair, save_networks
-from problem_unittests import tiny_training, write_images
 from tests.tools import expect_close
 
 
