@@ -863,7 +863,7 @@ PRINTED = re.compile(r'^Epoch \[( {4}\d)/( {4}\d)\] \| d_loss: (\d\.\d{4}) \| g_
                      re.MULTILINE)
 
 
-class Watch:
+class Witness:
     """Stands in for train_step and generate: writes down what they are given, and calls them."""
 
     def __init__(self, scope):
@@ -896,7 +896,7 @@ def test_train(train):
         check_what_networks_saw(seen)
         return
     for ema_decay in (0, 0.9):
-        watch = Watch(scope_of(train))
+        watch = Witness(scope_of(train))
         with empty_folder():
             G, *made = train_three_epochs(train, watch, config=dict(ema_decay=ema_decay))
             history, saved = load_history(), load_checkpoint()
