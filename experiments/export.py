@@ -33,7 +33,7 @@ from machinery.batches import ImageDataset
 CLOSE = 2 * 2 / 255          # how far pixels in [-1, 1] may be apart: two of 255 shades
 # Of a run's parameters, those that say nothing of the networks, or name folders of its machine.
 LEFT_OUT = ('data_dir', 'run_folder', 'start', 'print_every', 'distance_every', 'live_view',
-            'resume', 'rescue')
+            'resume', 'rescue', 'threads')
 ON_THE_CARD = ('d_conv_dim', 'g_conv_dim', 'batch_size', 'epoch_size', 'lr', 'beta1', 'beta2',
                'objective', 'penalty', 'penalty_every', 'flip', 'augmentation', 'balance',
                'ema_decay', 'lr_decay')

@@ -210,9 +210,9 @@ def device_name():
         return torch.cuda.get_device_name()
     if device.type != 'cpu':
         return f'{device.type} ({platform.machine()})'
-    n_threads = torch.get_num_threads()
-    threads = 'thread' if n_threads == 1 else 'threads'
-    return f'CPU ({platform.machine()}), {n_threads} {threads}'
+    number = torch.get_num_threads()
+    threads = 'thread' if number == 1 else 'threads'
+    return f'CPU ({platform.machine()}), {number} {threads}'
 
 
 def versions():
@@ -227,6 +227,17 @@ def has_bfloat16(device):
     if device.type != 'cpu':
         return False
     return platform.machine() == 'x86_64' and torch.cpu._is_avx512_bf16_supported()
+
+
+@contextlib.contextmanager
+def n_threads(number):
+    """Within this block the CPU works with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def world():

@@ -14,7 +14,7 @@ import numpy as np
 
 # when a run goes on; sync_batch_norm and code are known to earlier versions alone
 MAY_CHANGE = {'n_epochs', 'first_steps', 'print_every', 'resume', 'rescue', 'distance_every',
-              'live_view', 'run_folder', 'sync_batch_norm', 'code'}
+              'live_view', 'run_folder', 'threads', 'sync_batch_norm', 'code'}
 BETTER_TOLD = {'images': {'data', 'data_dir', 'dataset', 'max_images'},      # by their checksums
                'pair': {'start', 'pair_learnt'}}
 

@@ -9,7 +9,7 @@ from torch import optim
 from torch.nn import functional as F
 
 from .console import check_range, check_whole, progress_bar
-from .devices import choose_device
+from .devices import choose_device, n_threads
 from .metric import FaceEncoder, nearest_faces, to_bytes
 
 # --------------------------------------------------------------------------------------- directions
@@ -154,6 +154,7 @@ def move(z, direction, amount):
 
 N_CANDIDATES = 500   # random faces; the searches start from the noise of the nearest of them
 TOGETHER = 50        # searches at the same time
+SMALL = 32           # pixels a side up to which one thread works: more only wait for each other
 LR, BETAS = 0.3, (0.9, 0.99)         # of Adam; LR falls in the second half of a search
 PRIOR = 0.01         # weight of how far the noise is longer than G has seen it, beside the pixels
 FEATURES = 0.02      # weight of the squared error in the encoder's features, likewise
@@ -173,7 +174,7 @@ def invert(G, images, n_starts=2, n_steps=800, seed=0, features=FEATURES):
     n_starts  how many searches for each image
     n_steps   of Adam for each image, those of its other starts not counted
     features  the weight of the encoder's features; 0: pixels alone, in less time
-    Random numbers that are drawn afterwards stay the same.
+    Random numbers that are drawn afterwards stay the same. Small pictures take one CPU thread.
     Says in the end how many seconds an image took. Raises ValueError for what is no such images.
     """
     check_whole(n_starts=n_starts, n_steps=n_steps)
@@ -192,7 +193,8 @@ def invert(G, images, n_starts=2, n_steps=800, seed=0, features=FEATURES):
                          f'{tuple(faces.shape[1:])}, as large as those of G')
     started = time.monotonic()
     found = []
-    with progress_bar(len(images), 'image', desc='noise of images') as bar:
+    number = 1 if images.shape[-1] <= SMALL else torch.get_num_threads()
+    with n_threads(number), progress_bar(len(images), 'image', desc='noise of images') as bar:
         for part in images.split(TOGETHER):
             real = part.to(device).float() / 127.5 - 1
             apart = torch.cdist(real.flatten(1), faces.flatten(1))

@@ -8,6 +8,8 @@ import math
 import os
 from collections import namedtuple
 
+import torch
+
 from .console import check_choice, is_number, is_whole, setting
 from .devices import choose_device, device_name
 from .identity import plain
@@ -70,6 +72,7 @@ PARAMETERS = {               # name: (value in quick, what it may be)
     'live_view': (True, SWITCH),
     'resume': (True, SWITCH),
     'rescue': (0.5, SHARE),
+    'threads': (0, COUNT_OR_0),
     'seed': (42, WHOLE),
 }
 QUICK = {name: value for name, (value, _) in PARAMETERS.items()}
@@ -100,6 +103,7 @@ def configure(scope):
     The preset that DCGAN_PRESET names, or what suits machine and images, changes those that have
     the value of quick: nobody changed them by hand. DCGAN_PRESET may also change single ones:
     DCGAN_PRESET='classic n_epochs=25 batch_size=64 lr=0.0002'. All is changed in scope as well.
+    The CPU works with the number of threads that is set, if one is.
     Raises ValueError for an unknown preset or name, and for an unsuitable value.
     """
     name, wishes = wish()
@@ -112,6 +116,8 @@ def configure(scope):
     preset = {key: value for key, value in PRESETS[name].items() if key in untouched}
     config = by_hand | preset | {key: value for key, value in wishes.items() if key in by_hand}
     changes = {key: value for key, value in config.items() if value != by_hand[key]}
+    if config.get('threads'):
+        torch.set_num_threads(config['threads'])
     if os.environ.get('RANK', '0') == '0':       # torchrun's processes have not met yet
         print(f'Preset {name!r} on {device_name()}{why}')
         if changes:
