@@ -1,4 +1,5 @@
 """The experiments: what documents say of their results; their commands, tables, small runs."""
+import collections
 import json
 import os
 import re
@@ -275,6 +276,15 @@ def test_other_summaries_follow_from_the_runs(tmp_path):
         assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes(), name
 
 
+def verdict_on(values, base):
+    """The verdict on a setting's distances, one a seed, where nothing else is tested."""
+    setting = SETTINGS['batch 16']
+    table = {name: {seed: collections.defaultdict(str, ffd=ffd) for seed, ffd in enumerate(each)}
+             for name, each in ((setting.name, values), (setting.base, base))}
+    summary, = [row for row in study_summary.summarise_table(table) if row['row'] == setting.name]
+    return summary['verdict']
+
+
 @pytest.mark.parametrize(('values', 'base', 'verdict'), [
     ([1, 2, 3], [11, 12, 13], 'helps'),
     ([11, 12, 13], [1, 2, 3], 'hurts'),
@@ -283,7 +293,17 @@ def test_other_summaries_follow_from_the_runs(tmp_path):
     ([1, 2, 3], [1, 2, float('inf')], 'the base went bad'),
     ([1, 2], [11, 12, 13], 'fewer than 3 seeds')])
 def test_verdicts(values, base, verdict):
-    assert study_summary.judge(values, base) == verdict
+    assert verdict_on(values, base) == verdict
+
+
+def test_chance_alone_gives_few_verdicts():
+    """Of 400 settings that are their base, nearly none helps or hurts; uncorrected, one in 30."""
+    torch.manual_seed(0)
+    distances = torch.randn(400, 6).exp().tolist()
+    rows = [dict(p=study_summary.p_value(each[:3], each[3:]), log_ratio=-1.0) for each in distances]
+    study_summary.judge(rows)
+    assert sum(row['p'] <= 0.05 for row in rows) >= 8
+    assert sum(row['verdict'] != 'within noise' for row in rows) <= 1
 
 
 @pytest.mark.parametrize('name', SETTINGS)
