@@ -24,6 +24,7 @@ from machinery.sources import (
     balancing_sampler,
     load_attributes,
     load_dataset,
+    load_people,
     read_attributes,
 )
 

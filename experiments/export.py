@@ -79,11 +79,13 @@ def images_of_run(folder, config):
     Raises ValueError where the images in the folder are others.
     """
     images, names = helpers.decode_folder(folder, config['img_size'], config.get('max_images'))
-    dataset = ImageDataset(images, files=names).hold_out(config.get('hold_out', 0))
-    if dataset.checksum != config.get('images', dataset.checksum):
-        raise ValueError(f'{folder.name}/ holds other images than those that the run was '
-                         f'trained on.')
-    return dataset
+    # A run that is older than the holding out of people has held out images.
+    for people in (helpers.load_people(folder, names), None):
+        whole = ImageDataset(images, files=names, people=people)
+        dataset = whole.hold_out(config.get('hold_out', 0))
+        if dataset.checksum == config.get('images', dataset.checksum):
+            return dataset
+    raise ValueError(f'{folder.name}/ holds other images than those that the run was trained on.')
 
 
 def judge(best, dataset):

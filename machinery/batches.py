@@ -18,6 +18,7 @@ class ImageDataset(Dataset):
     files    the path of each image below folder; empty where they come from no files
     folder   the folder of the files, or None
     may_be_mirrored   whether the mirror image of one of them belongs to the same crowd
+    people            int64 (N,), a number for whoever is on each image, or None
     held_out          uint8 (M, 3, s, s), images of the same crowd that are not among them
     """
 
@@ -25,7 +26,7 @@ class ImageDataset(Dataset):
     MOST_HELD_OUT = 5_000
 
     def __init__(self, images, labels=None, source='', files=(), folder=None, may_be_mirrored=True,
-                 held_out=None):
+                 people=None, held_out=None):
         if labels is None:
             labels = torch.zeros(len(images), dtype=torch.int64)
         self.images = images
@@ -34,6 +35,7 @@ class ImageDataset(Dataset):
         self.files = files
         self.folder = folder
         self.may_be_mirrored = may_be_mirrored
+        self.people = people
         self.held_out = images[:0] if held_out is None else held_out
 
     def hold_out(self, share):
@@ -41,6 +43,7 @@ class ImageDataset(Dataset):
 
         They are drawn at random, the same ones each time, and at most 5,000. Where they would be
         fewer than 20, too few to judge by, none is held out, and the data set itself is returned.
+        Where it is known who is on them, whole people are drawn: nobody is on both sides.
         share  from 0 to 1/2; raises ValueError for another one
         """
         if not 0 <= share <= 0.5:
@@ -48,12 +51,30 @@ class ImageDataset(Dataset):
         n_held_out = min(round(share * len(self)), self.MOST_HELD_OUT)
         if n_held_out < self.FEWEST_HELD_OUT:
             return self
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        chosen = order[:n_held_out].sort().values
-        others = order[n_held_out:].sort().values
+        chosen = self._draw_people(n_held_out)
+        if len(chosen) >= self.FEWEST_HELD_OUT:
+            print(f'Held out: {len(chosen):,} images of {len(self.people[chosen].unique()):,} '
+                  f'people, who are on none of the others.')
+        else:                                        # nobody knows the people, or they are too few
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+            chosen = order[:n_held_out].sort().values
+        is_other = torch.ones(len(self), dtype=torch.bool)
+        is_other[chosen] = False
+        others = is_other.nonzero().flatten()
         files = [self.files[index] for index in others] if self.files else ()
+        people = None if self.people is None else self.people[others]
         return ImageDataset(self.images[others], self.labels[others], self.source, files,
-                            self.folder, self.may_be_mirrored, held_out=self.images[chosen])
+                            self.folder, self.may_be_mirrored, people,
+                            held_out=self.images[chosen])
+
+    def _draw_people(self, most):
+        """Draw people at random; return the indices of all their images, at most so many."""
+        if self.people is None:
+            return torch.tensor([], dtype=torch.int64)
+        _, person, sizes = self.people.unique(return_inverse=True, return_counts=True)
+        order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(0))
+        drawn = order[sizes[order].cumsum(0) <= most]
+        return torch.isin(person, drawn).nonzero().flatten()
 
     @cached_property
     def checksum(self):

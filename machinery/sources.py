@@ -40,7 +40,8 @@ PARTIAL, NOTHING_AFTER_IT = 206, 416        # answers to the question for the re
 DOWNLOAD_LIMIT = 500_000_000         # bytes; the real archive has less than half of that
 UNPACKED_LIMIT = 4 * 2 ** 30         # bytes; the real archive unpacks to 0.24 GB
 PATIENCE = 5                         # seconds without a byte before a server is out of reach
-ATTRIBUTES = 'list_attr_celeba.txt'
+ATTRIBUTES = 'list_attr_celeba.txt', 'list_attr_celeba.csv'           # CelebA's own, and Kaggle's
+IDENTITIES = 'identity_CelebA.txt', 'identity_CelebA.csv'
 
 
 def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, seed=0):
@@ -81,7 +82,8 @@ def _faces(image_size, max_images, seed, data_dir):
         print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the '
               f'folder inside it. With that, it is {FACES_COUNT:,}.')
     source = f'{_counted(images)}, {folder.absolute().name}/'
-    return ImageDataset(images, source=source, files=paths, folder=folder)
+    people = load_people(folder, paths)
+    return ImageDataset(images, source=source, files=paths, folder=folder, people=people)
 
 
 def _svhn(image_size, max_images, *_):
@@ -301,50 +303,95 @@ def _extract(opened, members, folder):
         os.replace(inner if inner.is_dir() else unpacked, folder)
 
 
-# ------------------------------------------------------------------------------ CelebA's attributes
+# ------------------------------------------------------------------ CelebA's attributes and people
 
 
 def read_attributes(path):
-    """Read CelebA's list_attr_celeba.txt; return (names, labels).
+    """Read CelebA's list_attr_celeba.txt, or Kaggle's list_attr_celeba.csv; return (names, labels).
 
     names   the names of the attributes, 40 in CelebA's own list
     labels  a dict from the name of an image file to a bool tensor (40,)
     Raises FileNotFoundError where there is no such file, ValueError where it has another format.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{str(path)!r} does not exist: expected CelebA's {ATTRIBUTES}, "
-                                f'the 40 attributes of each image. Put it beside the folder of '
-                                f'images, or name it in DCGAN_ATTRIBUTES.')
-    _, header, *rows = [*Path(path).read_text(encoding='utf-8').splitlines(), '', '']
-    names = header.split()
+        raise FileNotFoundError(f"{str(path)!r} does not exist: expected CelebA's "
+                                f"{' or '.join(ATTRIBUTES)}, the 40 attributes of each image. Put "
+                                f'it beside the folder of images, or name it in DCGAN_ATTRIBUTES.')
+    rows = _rows(path)
+    names = next(rows, [])
+    if len(names) == 1 and names[0].isdecimal():     # CelebA's own begins with a count
+        names = next(rows, [])
+    else:
+        names = names[1:]                            # a column of file names
+    meaning = {'1': True, '-1': False, '0': False}
+    other_format = ValueError(f'{str(path)!r}: expected a number, a line of names, then on each '
+                              f'line a file and {len(names)} times 1 or -1; or the same as csv')
     labels = {}
-    for file, *values in filter(None, map(str.split, rows)):
-        labels[file] = torch.tensor([value == '1' for value in values])
-    if not labels or any(len(label) != len(names) for label in labels.values()):
-        raise ValueError(f'{str(path)!r}: expected a number, a line of names, then on each line a '
-                         f'file and {len(names)} times 1 or -1')
+    for file, *values in rows:
+        if len(values) != len(names) or not meaning.keys() >= set(values):
+            raise other_format
+        labels[file] = torch.tensor([meaning[value] for value in values])
+    if not labels:
+        raise other_format
     return names, labels
+
+
+def _rows(path):
+    """Yield the rows of a list: words between blanks, as CelebA's own, or commas, as Kaggle's."""
+    text = Path(path).read_text(encoding='utf-8-sig', errors='replace')
+    for line in text.splitlines():
+        words = [word.strip(' "') for word in line.split(',')] if ',' in line else line.split()
+        if words:
+            yield words
+
+
+def _find_list(folder, names):
+    """Return the path of a list by one of these names, or None.
+
+    It may lie in the folder of the images, one or two above it, in the current one or in celeba/.
+    """
+    folders = folder, *folder.resolve().parents[:2], Path(), Path('celeba')
+    paths = [place / name for place in folders for name in names]
+    return next(filter(os.path.isfile, paths), None)
 
 
 def load_attributes(dataset):
     """Return the attributes of the images of an ImageDataset: (names, bool tensor (N, 40)).
 
-    They are read from CelebA's list_attr_celeba.txt: the one that DCGAN_ATTRIBUTES names, else one
-    in the folder of the images, beside it, in the current folder, or in celeba/.
+    They are read from CelebA's list_attr_celeba.txt, or Kaggle's csv: the one that DCGAN_ATTRIBUTES
+    names, else one in the folder of the images, one or two above it, in the current one or celeba/.
     Raises FileNotFoundError where there is none, ValueError where the images are not CelebA's.
     """
     if dataset.folder is None:
         raise ValueError('attributes: only the faces of CelebA have them, and these are others')
-    folders = dataset.folder, dataset.folder.resolve().parent, Path(), Path('celeba')
-    lists = [path for path in (folder / ATTRIBUTES for folder in folders) if path.is_file()]
-    default = lists[0] if lists else ATTRIBUTES
-    names, labels = read_attributes(setting('DCGAN_ATTRIBUTES', default))
+    found = _find_list(dataset.folder, ATTRIBUTES) or ATTRIBUTES[0]
+    path = Path(setting('DCGAN_ATTRIBUTES', found))
+    names, labels = read_attributes(path)
     listed = [os.path.basename(file) for file in dataset.files]
     unknown = [file for file in listed if file not in labels]
     if unknown:
-        raise ValueError(f'{ATTRIBUTES} has no line for {len(unknown):,} of the {len(listed):,} '
+        raise ValueError(f'{path.name} has no line for {len(unknown):,} of the {len(listed):,} '
                          f'images, {unknown[0]} first')
     return names, torch.stack([labels[file] for file in listed])
+
+
+def load_people(folder, files):
+    """Return whom each image below a folder of CelebA's shows, int64 (N,); None if nobody knows.
+
+    It is read from identity_CelebA.txt, or a csv of that name, found as the attributes are.
+    """
+    path = _find_list(folder, IDENTITIES)
+    if path is None:
+        return None
+    person_of = {row[0]: row[1] for row in _rows(path) if len(row) == 2 and row[1].isdecimal()}
+    people = [int(person_of.get(os.path.basename(file), -1)) for file in files]
+    n_unknown = people.count(-1)
+    if n_unknown == 0:
+        return torch.tensor(people)
+    if n_unknown < len(files):
+        print(f'{path.name} has no line for {n_unknown:,} of the {len(files):,} images: nobody '
+              f'knows who is on them, and images are held out, not people.')
+    return None
 
 
 def balancing_sampler(dataset, balance, n_samples=None):

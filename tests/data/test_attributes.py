@@ -19,6 +19,39 @@ def with_attributes(folder, rows, names='Male Young'):
     (folder / LIST).write_text('\n'.join(lines) + '\n')
 
 
+def as_kaggle_does(folder, true='1', false='-1', mark=''):
+    """Turn the list into Kaggle's form: commas, and a header over all columns."""
+    _, names, *rows = (folder / LIST).read_text().splitlines()
+    values = {'1': true, '-1': false}
+    lines = [['image_id', *names.split()]]
+    for file, *row in map(str.split, rows):
+        lines.append([file, *(values[value] for value in row)])
+    text = ''.join(','.join(mark + word + mark for word in line) + '\n' for line in lines)
+    (folder / LIST).unlink()
+    (folder / 'list_attr_celeba.csv').write_text(text, encoding='utf-8-sig')
+
+
+@pytest.mark.parametrize('form', [{}, dict(false='0'), dict(mark='"')])
+def test_kaggles_form(notebook, folder, form):
+    """As Kaggle hands the attributes out, balance works with them too."""
+    with_attributes(folder, ROWS)
+    expected = load_attributes(load_dataset('faces'))
+    as_kaggle_does(folder, **form)
+    names, labels = load_attributes(load_dataset('faces'))
+    assert names == expected[0] and torch.equal(labels, expected[1])
+    loader = notebook.get_dataloader(3, 32, 'faces', balance=('Male', 'Young'))
+    expect_close('Weights', loader.sampler.weights, torch.tensor([2, 2, 2, 6, 3, 3]) / 6, 1e-6)
+
+
+def test_kaggles_folders(folder):
+    """Its images lie in a folder of a folder of the same name, and the list above both."""
+    with_attributes(folder, ROWS)
+    as_kaggle_does(folder)
+    (folder / 'archive').mkdir()
+    (folder / 'faces').rename(folder / 'archive/faces')
+    assert load_attributes(load_dataset('archive/faces'))[1].shape == (6, 2)
+
+
 def test_balance_draws_all_groups_equally(notebook, folder):
     """Three combinations occur, one in a single image of six: each gets a third of the draws."""
     with_attributes(folder, ROWS)
@@ -91,6 +124,51 @@ def test_list_is_found_where_people_put_it(folder, place):
     assert load_attributes(load_dataset('faces'))[1].shape == (6, 2)
 
 
+# ----------------------------------------------------------------------------------------- people
+
+def with_people(folder, n_people=30, n_each=5, ending='txt'):
+    """Write images of some people, and the list of who is on them; return {file: person}."""
+    paths = write_images(folder / 'faces', n_people * n_each, size=(8, 8))
+    people = {path.name: str(7 * number % n_people) for number, path in enumerate(paths)}
+    blank, header = {'txt': (' ', ''), 'csv': (',', 'image_id,identity\n')}[ending]
+    lines = [f'{file}{blank}{person}\n' for file, person in people.items()]
+    (folder / f'identity_CelebA.{ending}').write_text(header + ''.join(lines))
+    return people
+
+
+@pytest.mark.parametrize('ending', ['txt', 'csv'])
+def test_nobody_is_on_both_sides(folder, capsys, ending):
+    """Where it is known who is on the images, whole people are held out, and that is said."""
+    people = with_people(folder, ending=ending)
+    whole = load_dataset('faces', 32)
+    left = whole.hold_out(.2)
+    held_out = set(whole.files) - set(left.files)
+    assert len(left.held_out) == len(held_out) == 30 and len(left) == 120
+    assert {people[file] for file in held_out}.isdisjoint(people[file] for file in left.files)
+    assert left.people.tolist() == [int(people[file]) for file in left.files]
+    assert ('Held out: 30 images of 6 people, who are on none of the others.'
+            in capsys.readouterr().out)
+    places = [whole.files.index(file) for file in sorted(held_out)]
+    assert torch.equal(left.held_out, whole.images[places])
+    assert torch.equal(left.held_out, load_dataset('faces', 32).hold_out(.2).held_out)
+
+
+def test_images_are_held_out_where_nobody_knows_the_people(folder, capsys):
+    """The same ones as ever: without a list, with one of other images, with a single person."""
+    with_people(folder)
+    path = folder / 'identity_CelebA.txt'
+    text = path.read_text()
+    for changed, said in (('', ''), (text.replace('0', 'x'), ''), ('no list', ''),
+                          (text.replace('000009.jpg', 'x.jpg'), 'has no line for 1 of the 150'),
+                          (''.join(f'{line.split()[0]} 1\n' for line in text.splitlines()), '')):
+        path.write_text(changed)
+        left = load_dataset('faces', 32).hold_out(.2)
+        order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
+        assert left.files == [f'{number + 1:06d}.jpg' for number in order[30:].sort().values]
+        printed = capsys.readouterr().out
+        assert 'Held out' not in printed and said in printed
+
+
 # ------------------------------------------------------------------------ what can be wrong with it
 
 def no_list(folder):
@@ -127,7 +205,9 @@ def test_balance_says_what_is_missing(notebook, folder, change, message):
         notebook.get_dataloader(3, 32, 'faces', balance=('Male', 'Young'))
 
 
-@pytest.mark.parametrize('text', ['', '1', '1\nMale Young', '1\nMale Young\n\n'])
+@pytest.mark.parametrize('text', [
+    '', '1', '1\nMale Young', '1\nMale Young\n\n', 'image_id,Male\n', 'image_id,Male\na.jpg,maybe',
+    'image_id,Male\na.jpg,1,1', 'Male Young\na.jpg 1 1', '1\nMale\na.jpg 2', '\0\xff'])
 def test_list_without_rows_is_refused(folder, text):
     """A list that was cut short says what it should hold."""
     (folder / LIST).write_text(text)

@@ -269,8 +269,8 @@ def turned_beside_an_odd_note(red):
 
 def damaged_notes(red):
     """Notes that cannot be read say nothing."""
-    red.save('image.jpg', exif=b'Exif\0\0no notes at all')
-    return 'image.jpg', RED
+    red.save('image.png', exif=b'Exif\0\0no notes at all')
+    return 'image.png', RED
 
 
 def much_text(red):
