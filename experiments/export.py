@@ -63,7 +63,7 @@ OWN = dict(
     terms='Its maker has not said yet under which terms it may be used.',
     bias='It repeats what its training pictures show, and may repeat one of them: do not take a '
          'generated face for an anonymous one.')
-STRICTEST_FIRST = CELEBA, SVHN, OWN, DRAWN
+DATA = dict(celeba=CELEBA, svhn=SVHN, own=OWN, drawn=DRAWN)      # by kind, the strictest first
 
 TEMPLATE = Path(__file__).with_name('card.md')
 # <!-- if NAME --> and <!-- end -->, around what stands on the card only where there is such a thing
@@ -145,6 +145,7 @@ def describe(best, figures, made_by=''):
               if name in config and name not in LEFT_OUT}
     return dict(model_type='dcgan', generator=generator, discriminator=discriminator,
                 z_size=generator['z_size'], data=config.get('data', ''),
+                kind=config.get('kind', 'own'),
                 images=config.get('images', ''), went_on_from=pair_before(config),
                 recipe=recipe, images_seen=best['images_seen'],
                 epoch=best['epoch'], seed=config.get('seed'), made_by=made_by,
@@ -158,16 +159,8 @@ def pair_before(config):
     if not start:
         return {}
     return dict(name=Path(start).name, sha256=config.get('pair', ''),
-                data=config.get('pair_learnt', [pretrained.UNNAMED]))
-
-
-def data_of(words):
-    """Return what is known of a data set, given what a run says of it."""
-    known = {'celeba': CELEBA, 'svhn': SVHN, 'drawn by code': DRAWN}
-    for name, data in known.items():
-        if name in words.lower():
-            return data
-    return OWN
+                data=config.get('pair_learnt', [pretrained.UNNAMED]),
+                kinds=config.get('pair_kinds', ['own']))
 
 
 def all_data_of(config):
@@ -175,10 +168,10 @@ def all_data_of(config):
 
     All of it binds: the strictest licence holds. Drawn faces bind nobody.
     """
-    _, *earlier = pretrained.learnt_by(config)
-    data = data_of(config['data'])
-    everything = [data, *[each for each in map(data_of, earlier) if each is not DRAWN]]
-    strictest = min(everything, key=STRICTEST_FIRST.index)
+    kind, *earlier = pretrained.kinds_learnt_by(config)
+    kinds = [kind, *(each for each in earlier if each != 'drawn')]
+    data, *_ = everything = [DATA[each] for each in kinds]
+    strictest = DATA[min(kinds, key=list(DATA).index)]
 
     def together(what):
         return ' '.join(dict.fromkeys(each[what] for each in everything))

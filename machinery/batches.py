@@ -15,6 +15,7 @@ class ImageDataset(Dataset):
     images   uint8 (N, 3, s, s)
     labels   int64 (N,); None: all 0
     source   where the images come from, in words, to be printed
+    kind     'celeba', 'svhn', 'drawn', or 'own': anybody's
     files    the path of each image below folder; empty where they come from no files
     folder   the folder of the files, or None
     may_be_mirrored   whether the mirror image of one of them belongs to the same crowd
@@ -26,12 +27,13 @@ class ImageDataset(Dataset):
     MOST_HELD_OUT = 5_000
 
     def __init__(self, images, labels=None, source='', files=(), folder=None, may_be_mirrored=True,
-                 people=None, held_out=None):
+                 people=None, held_out=None, kind='own'):
         if labels is None:
             labels = torch.zeros(len(images), dtype=torch.int64)
         self.images = images
         self.labels = labels
         self.source = source
+        self.kind = kind
         self.files = files
         self.folder = folder
         self.may_be_mirrored = may_be_mirrored
@@ -65,7 +67,7 @@ class ImageDataset(Dataset):
         people = None if self.people is None else self.people[others]
         return ImageDataset(self.images[others], self.labels[others], self.source, files,
                             self.folder, self.may_be_mirrored, people,
-                            held_out=self.images[chosen])
+                            self.images[chosen], self.kind)
 
     def _draw_people(self, most):
         """Draw people at random; return the indices of all their images, at most so many."""

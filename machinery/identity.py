@@ -15,8 +15,8 @@ import numpy as np
 # when a run goes on; sync_batch_norm and code are known to earlier versions alone
 MAY_CHANGE = {'n_epochs', 'first_steps', 'print_every', 'resume', 'rescue', 'distance_every',
               'live_view', 'run_folder', 'threads', 'sync_batch_norm', 'code'}
-BETTER_TOLD = {'images': {'data', 'data_dir', 'dataset', 'max_images'},      # by their checksums
-               'pair': {'start', 'pair_learnt'}}
+BETTER_TOLD = {'images': {'data', 'kind', 'data_dir', 'dataset', 'max_images'},    # by checksums
+               'pair': {'start', 'pair_learnt', 'pair_kinds'}}
 
 # --------------------------------------------------------------------------------------- comparing
 
@@ -56,23 +56,24 @@ def other_code(earlier, config):
 def as_made(config, parts, loader, z_size):
     """Return a configuration with what is known of networks, optimizers and loader in it.
 
-    Where a cell was not run again after a parameter was changed, the truth is in what that cell
-    made: this is kept, and said in a line.
+    Where a parameter was changed, and the cell that makes something of it was not run again, what
+    was made counts, and that is said in a line.
     """
     config = {name: plain(value) for name, value in config.items()}
-    G = parts['G']
-    for name, what, cell, values in made_with(parts, loader):
-        asked = config.get(name)
-        found = sorted(set(values) - {None})
-        if asked is None or not found or asked in found:
+    for name, values in made_with(parts, loader).items():
+        made, asked = sorted(set(values) - {None}), config.get(name)
+        if asked is None or not made or asked in made:
             continue
-        print(f'{name}: found {asked!r}, but {what} made with {" and ".join(map(repr, found))}, '
-              f'and that counts. For {asked!r}, run the notebook from the cell with {cell} on.')
-        config[name] = found[0] if len(found) == 1 else found
+        print(f'{name}: found {asked!r}, but what is trained was made with '
+              f'{" and ".join(map(repr, made))}, and that counts. For {asked!r}, run all cells '
+              f'from the parameters on again.')
+        config[name] = made[0] if len(made) == 1 else made
+    G = parts['G']
     config['generator'] = getattr(G, 'arguments', None) or dict(z_size=z_size)
     images = images_of(loader)
     if images is not None:
-        known = dict(data=images.source, images=images.checksum, n_held_out=len(images.held_out))
+        known = dict(data=images.source, kind=images.kind, images=images.checksum,
+                     n_held_out=len(images.held_out))
         config = known | config
     code = code_of(type(parts['D']), type(G)) | config.get('source_code', {})
     return config | getattr(G, 'pair', {}) | dict(source_code=code, parts=describe(parts))
@@ -84,29 +85,21 @@ def plain(value):
 
 
 def made_with(parts, loader):
-    """Return a list of (parameter, what was made with it, name of what makes it, values).
+    """Return {parameter: the values that loader, G and optimizers were made with, None: unknown}.
 
-    Several values are several learning rates: those of two time scales, or one that was made with
-    and another that a rescue has lowered. None: it is not known.
+    Several learning rates are those of two time scales.
     """
-    batch_size = getattr(inner(loader), 'batch_size', None)
     arguments = getattr(parts['G'], 'arguments', {})
-    start = getattr(parts['G'], 'start', '') if arguments else None      # of a G of this notebook
-    groups = groups_among(parts)
-    betas = [group['betas'] for group in groups if 'betas' in group]
-    rates = [group.get('initial_lr', group['lr']) for group in groups]
-    rates += [each.defaults['lr'] for each in optimizers_among(parts) if 'lr' in each.defaults]
-    loader_was = 'the loader was', 'get_dataloader'
-    G_was = 'G was', 'build_network'
-    optimizers_were = 'the optimizers were', 'make_optimizers'
-    return [('batch_size', *loader_was, [batch_size]),
-            ('z_size', *G_was, [arguments.get('z_size')]),
-            ('g_conv_dim', *G_was, [arguments.get('conv_dim')]),
-            ('img_size', *G_was, [arguments.get('img_size')]),
-            ('start', *G_was, [start]),
-            ('lr', *optimizers_were, map(float, rates)),
-            ('beta1', *optimizers_were, [float(first) for first, _ in betas]),
-            ('beta2', *optimizers_were, [float(second) for _, second in betas])]
+    defaults = [optimizer.defaults for optimizer in optimizers_among(parts)]
+    betas = [each['betas'] for each in defaults if 'betas' in each]
+    return dict(batch_size=[getattr(inner(loader), 'batch_size', None)],
+                z_size=[arguments.get('z_size')],
+                g_conv_dim=[arguments.get('conv_dim')],
+                img_size=[arguments.get('img_size')],
+                start=[getattr(parts['G'], 'start', '')],
+                lr=[float(each['lr']) for each in defaults],
+                beta1=[float(first) for first, _ in betas],
+                beta2=[float(second) for _, second in betas])
 
 
 def optimizers_among(parts):

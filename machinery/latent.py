@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .console import check_range, check_whole, progress_bar
 from .devices import choose_device, n_threads
-from .metric import FaceEncoder, nearest_faces, to_bytes
+from .metric import FaceEncoder, nearest_faces, to_uint8
 
 # --------------------------------------------------------------------------------------- directions
 
@@ -85,7 +85,7 @@ def measure_faces(images, encoder=None):
     of black. The rest is measured in the pixels, in [0, 1].
     """
     encoder = encoder or FaceEncoder.trained()
-    images = to_bytes(images)
+    images = to_uint8(images)
     logits = dict(zip(encoder.attribute_names, encoder.logits(images).T, strict=True))
     measured = {name: sum(sign * logits[attribute] for attribute, sign in signs.items())
                 for name, signs in (SEEN | ALSO_SEEN).items()}
@@ -179,7 +179,7 @@ def invert(G, images, n_starts=2, n_steps=800, seed=0, features=FEATURES):
     """
     check_whole(n_starts=n_starts, n_steps=n_steps)
     check_range(1, N_CANDIDATES + 1, f'{N_CANDIDATES} at most', n_starts=n_starts)
-    images = to_bytes(images, at_least=1)
+    images = to_uint8(images, at_least=1)
     device = choose_device()
     G = frozen(G, device)
     with torch.random.fork_rng(devices=[]):          # new layers draw random numbers
@@ -255,7 +255,7 @@ def shades_apart(images, others):
 
     Both are (n, 3, s, s): uint8, or float in [-1, 1]. Below 4 the eye sees no difference.
     """
-    difference = to_bytes(images).float() - to_bytes(others).float()
+    difference = to_uint8(images).float() - to_uint8(others).float()
     return difference.square().mean((1, 2, 3)).sqrt()
 
 
@@ -354,11 +354,11 @@ def memorisation(G, training, held_out, n=100, n_generated=500, seed=0):
 
 def sample(images, n, random_numbers):
     """Return n of the images at random, as bytes; all of them where they are fewer."""
-    return to_bytes(images, at_least=1)[torch.randperm(len(images), generator=random_numbers)[:n]]
+    return to_uint8(images, at_least=1)[torch.randperm(len(images), generator=random_numbers)[:n]]
 
 
 @torch.no_grad()
 def generated_by(G, z):
     """Return the faces of z, (n, z_size), as bytes."""
     G = frozen(G, 'cpu')
-    return to_bytes(torch.cat([G(part) for part in z.split(250)]))
+    return to_uint8(torch.cat([G(part) for part in z.split(250)]))

@@ -77,7 +77,7 @@ class FaceEncoder(nn.Module):
         return self.attributes(features).cpu()
 
 
-def to_bytes(images, at_least=0):
+def to_uint8(images, at_least=0):
     """Return images in [-1, 1] as uint8, as a file would hold them; uint8 stays as it is.
 
     Values a little outside are taken for -1 or 1.
@@ -110,7 +110,7 @@ def nearest_faces(generated, images):
     """
     encoder = FaceEncoder.trained(choose_device())
     features = encoder.embed(images)
-    generated = to_bytes(generated)
+    generated = to_uint8(generated)
     as_it_is = torch.cdist(encoder.embed(generated), features)
     mirrored = torch.cdist(encoder.embed(generated.flip(3)), features)
     nearest, indices = torch.minimum(as_it_is, mirrored).min(1)
@@ -123,7 +123,7 @@ def seen_attributes(images):
     Returns (names, bool tensor (n, 40)), as load_attributes does.
     """
     encoder = FaceEncoder.trained(choose_device())
-    return encoder.attribute_names, encoder.logits(to_bytes(images)) > 0
+    return encoder.attribute_names, encoder.logits(to_uint8(images)) > 0
 
 
 def attribute_shares(images):
@@ -209,7 +209,7 @@ class FaceDistance:
         return _frechet(self._statistics(images), self.reference)
 
     def _statistics(self, images):
-        return fid_features_to_statistics(self.encoder.embed(to_bytes(images, 2)).double())
+        return fid_features_to_statistics(self.encoder.embed(to_uint8(images, 2)).double())
 
 
 def _frechet(statistics, reference):
@@ -230,7 +230,7 @@ def quality(generated, real, extractor='face-encoder', weights=None):
     Raises OSError where Inception's weights can be had from neither, ValueError for what is no such
     images or fewer than two of them, and what FaceEncoder.trained raises.
     """
-    generated, real = to_bytes(generated, 2), to_bytes(real, 2)
+    generated, real = to_uint8(generated, 2), to_uint8(real, 2)
     encoder = FaceEncoder.trained(choose_device())
     features, real_features = encoder.embed(generated), encoder.embed(real)
     n_subset = min(1000, len(generated), len(real))

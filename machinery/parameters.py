@@ -23,8 +23,9 @@ def are_names(value):
 
 
 def among(*choices):
+    """One of these, which are all of one type: 32.0 is not 32."""
     words = 'one of ' + ', '.join(map(repr, choices))
-    return Kind(lambda value: value in choices, words)
+    return Kind(lambda value: type(value) is type(choices[0]) and value in choices, words)
 
 
 COUNT = Kind(lambda value: is_whole(value) and value >= 1, 'a whole number, 1 or more')
@@ -153,8 +154,6 @@ def wish():
         key, _, text = word.partition('=')
         for each in ('d_conv_dim', 'g_conv_dim') if key == 'conv_dim' else (key,):
             check_choice(PARAMETERS, DCGAN_PRESET=each)
-            if each in changes:
-                raise ValueError(f'DCGAN_PRESET: found {key} twice, expected it once')
             changes[each] = checked(each, spelled(text))
     return name, changes
 

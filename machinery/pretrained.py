@@ -118,8 +118,8 @@ def choose_start(start=''):
 def start_from(folder, D, G):
     """Give networks the weights of a pair, to train on from there; return what is known of it.
 
-    That is a dict for the run's configuration. pair: its checksum. pair_learnt: the images that it
-    learnt, and before them those of the pair that it went on from itself, a list of words.
+    That is a dict for the run's configuration. pair: its checksum. pair_learnt, pair_kinds: the
+    images that it learnt, in words and their kind, and before them those of its own pair: lists.
     Raises ValueError, in one sentence, where they are built otherwise than the pair's.
     """
     pair = load_pair(folder)
@@ -132,7 +132,8 @@ def start_from(folder, D, G):
                              f'a pair: start = \'\', and no DCGAN_START.') from error
     G.start = folder
     learnt = learnt_by(pair['config'])
-    G.pair = dict(pair=pair['config']['sha256'], pair_learnt=learnt)      # for the run's config
+    G.pair = dict(pair=pair['config']['sha256'], pair_learnt=learnt,      # for the run's config
+                  pair_kinds=kinds_learnt_by(pair['config']))
     print(f'Training goes on from {folder}, which learnt {THEN.join(learnt)}. If yours are '
           f'among these, it may know those held out, and the distances flatter it.')
     return G.pair
@@ -151,10 +152,12 @@ def _parameters_of(pair):
 def learnt_by(config):
     """Return what the pair of a config.json learnt, and before that its own pair: a list of words.
     """
-    learnt = [config.get('data') or UNNAMED]
-    before = config.get('went_on_from') or {}
-    earlier = before.get('data', [])
-    return learnt + ([earlier] if isinstance(earlier, str) else list(earlier))
+    return [config.get('data') or UNNAMED, *config.get('went_on_from', {}).get('data', [])]
+
+
+def kinds_learnt_by(config):
+    """Return the kinds of the images of learnt_by; 'own' where it is not known."""
+    return [config.get('kind', 'own'), *config.get('went_on_from', {}).get('kinds', [])]
 
 
 # ---------------------------------------------------------------------------------- the generator

@@ -82,21 +82,22 @@ def _faces(image_size, max_images, seed, data_dir):
         print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the '
               f'folder inside it. With that, it is {FACES_COUNT:,}.')
     source = f'{_counted(images)}, {folder.absolute().name}/'
+    kind = 'celeba' if 'celeba' in folder.absolute().name.lower() else 'own'
     people = load_people(folder, paths)
-    return ImageDataset(images, source=source, files=paths, folder=folder, people=people)
+    return ImageDataset(images, source=source, files=paths, folder=folder, people=people, kind=kind)
 
 
 def _svhn(image_size, max_images, *_):
     images, labels = load_svhn(image_size, max_images)
     source = f'{_counted(images)}, SVHN, the street-view house numbers'
     # The mirror image of a digit is no digit.
-    return ImageDataset(images, labels, source, may_be_mirrored=False)
+    return ImageDataset(images, labels, source, may_be_mirrored=False, kind='svhn')
 
 
 def _drawn(image_size, max_images, seed, *_):
     images = drawn_faces(max_images or DRAWN_COUNT, image_size, seed)
-    return ImageDataset(images, source=f'{_counted(images)}, drawn by code, seed {seed}: these are '
-                                       f'NOT photographs')
+    source = f'{_counted(images)}, drawn by code, seed {seed}: these are NOT photographs'
+    return ImageDataset(images, source=source, kind='drawn')
 
 
 def _counted(images):

@@ -35,9 +35,10 @@ def test_dataset_knows_where_its_images_come_from(folder):
     assert found.labels.tolist() == [0, 0, 0] and found.labels.dtype == torch.int64
     assert found.files == ['000001.jpg', 'inner/000001.jpg', 'inner/000002.jpg']
     assert found.folder == Path('faces') and found.may_be_mirrored
-    assert found.source == '3 images of 64x64, faces/'
+    assert found.source == '3 images of 64x64, faces/' and found.kind == 'own'
     drawn = load_dataset(dataset='drawn', max_images=4, seed=7)
     assert len(drawn.files) == 0 and drawn.folder is None and drawn.may_be_mirrored
+    assert drawn.kind == 'drawn'
     assert drawn.source == '4 images of 32x32, drawn by code, seed 7: these are NOT photographs'
 
 
@@ -110,7 +111,8 @@ def test_a_name_of_blanks_is_none(folder, monkeypatch):
     write_images(folder, 2)
     small_archive(folder / 'processed-celeba-small.zip')
     monkeypatch.setenv('DCGAN_DATA', ' ')
-    assert load_dataset().source == '2 images of 32x32, processed_celeba_small/'
+    found = load_dataset()
+    assert found.source == '2 images of 32x32, processed_celeba_small/' and found.kind == 'celeba'
 
 
 def test_a_folder_that_is_named_oddly(folder):
@@ -140,7 +142,8 @@ def test_svhn(folder, monkeypatch, notebook):
 def test_digits_may_not_be_mirrored(folder, monkeypatch):
     """The mirror image of a digit is no digit, however SVHN was asked for."""
     six_digits(monkeypatch)
-    assert not load_dataset(dataset='svhn').may_be_mirrored
+    found = load_dataset(dataset='svhn')
+    assert not found.may_be_mirrored and found.kind == 'svhn'
     monkeypatch.setenv('DCGAN_DATA', 'svhn')
     found = load_dataset(max_images=3)
     assert not found.may_be_mirrored and found.labels.tolist() == [1, 0, 5]

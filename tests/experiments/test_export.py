@@ -140,7 +140,7 @@ def head_of(path):
 
 def test_head_of_the_card_is_what_hubs_read(notebook, folder):
     """The names of Hugging Face's modelcard.md, for faces of CelebA that were judged."""
-    train_run(notebook, data='18 images, img_align_celeba/')
+    train_run(notebook, data='18 images, img_align_celeba/', kind='celeba')
     export.main(['checkpoints_gan', '--output', 'my_model'])
     head, text = head_of(folder / 'my_model')
     assert head['license'] == 'other' and head['license_link'].startswith('https://')
@@ -157,43 +157,43 @@ def test_head_of_the_card_is_what_hubs_read(notebook, folder):
     assert 'non-commercial research' in text and 'not an FID' in ' '.join(text.split())
 
 
-@pytest.mark.parametrize('data, licence', [
-    ('9 images, drawn by code, seed 0: these are NOT photographs', 'mit'),
-    ('9 images, SVHN, the street-view house numbers', 'unknown'),
-    ('9 images, holiday/', 'unknown')])
-def test_licence_follows_the_data(notebook, folder, data, licence):
+@pytest.mark.parametrize('kind, licence', [('drawn', 'mit'), ('svhn', 'unknown'),
+                                           ('own', 'unknown')])
+def test_licence_follows_the_data(notebook, folder, kind, licence):
     """Nothing is promised for pictures that we do not know, nor figures that nobody measured."""
-    train_tiny(notebook, 1, img_size=32, d_conv_dim=4, d_batch_norm=True, data=data)
+    train_tiny(notebook, 1, img_size=32, d_conv_dim=4, d_batch_norm=True, kind=kind)
     export.main(['checkpoints_gan', '--output', 'my_model'])
     head, _ = head_of(folder / 'my_model')
     assert head['license'] == licence
     assert 'model-index' not in head and 'metrics' not in head
 
 
-FACES, PHOTOS, DRAWN = '9 images, celeba/', '9 images, holiday/', '9 images, drawn by code'
-
-
-@pytest.mark.parametrize('data, before, licence, celebas', [
-    (PHOTOS, [FACES], 'other', True), (PHOTOS, [PHOTOS, FACES], 'other', True),
-    (FACES, [PHOTOS], 'other', True), (DRAWN, [FACES], 'other', True),
-    (PHOTOS, [DRAWN], 'unknown', False), (DRAWN, [PHOTOS], 'unknown', False),
-    (PHOTOS, '9 images, celeba/', 'other', True), (DRAWN, [DRAWN], 'mit', False)])
-def test_licence_of_the_pairs_before_holds(data, before, licence, celebas):
+@pytest.mark.parametrize('kind, before, licence, celebas', [
+    ('own', ['celeba'], 'other', True), ('own', ['own', 'celeba'], 'other', True),
+    ('celeba', ['own'], 'other', True), ('drawn', ['celeba'], 'other', True),
+    ('own', ['drawn'], 'unknown', False), ('drawn', ['own'], 'unknown', False),
+    ('drawn', ['drawn'], 'mit', False)])
+def test_licence_of_the_pairs_before_holds(kind, before, licence, celebas):
     """Who goes on from CelebA's faces is bound by CelebA's terms, over any number of pairs."""
-    config = dict(data=data, went_on_from=dict(name='pair', data=before))
+    config = dict(kind=kind, went_on_from=dict(name='pair', kinds=before))
     found = export.all_data_of(config)
     assert f'license: {licence}' in found['license']
     assert ('CelebA' in found['terms']) == celebas
-    assert found['words'] == export.data_of(data)['words']
+    assert found['words'] == export.DATA[kind]['words']
+
+
+FACES, PHOTOS = '9 images, celeba/', '9 images, holiday/'
 
 
 def test_card_names_all_pairs_before(notebook, folder):
     """Also where the pair's folder is gone: the run itself knows what came before it."""
-    for name, data, start in (('first', FACES, ''), ('second', PHOTOS, 'first'),
-                              ('third', PHOTOS, 'second')):
+    for name, data, kind, start in (('first', FACES, 'celeba', ''),
+                                    ('second', PHOTOS, 'own', 'first'),
+                                    ('third', PHOTOS, 'own', 'second')):
         D, G, names = tiny_training(vars(notebook))
         vars(notebook).update(names)
-        config = dict(img_size=32, d_conv_dim=4, d_batch_norm=True, data=data, start=start)
+        config = dict(img_size=32, d_conv_dim=4, d_batch_norm=True, data=data, kind=kind,
+                      start=start)
         if start:
             config |= helpers.start_from(start, D, G)
             shutil.rmtree(start)

@@ -79,7 +79,8 @@ def test_training_goes_on_from_a_pair(notebook, pair, capsys):
     vars(notebook).update(names)
     saved = load_pair(pair)
     assert helpers.start_from(pair, D, G) == dict(pair=saved['config']['sha256'],
-                                                  pair_learnt=['9 images, somewhere/'])
+                                                  pair_learnt=['9 images, somewhere/'],
+                                                  pair_kinds=['own'])
     assert 'which learnt 9 images, somewhere/. If yours' in capsys.readouterr().out
     for name, network in (('D', D), ('G', G)):
         for key, value in network.state_dict().items():
