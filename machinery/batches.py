@@ -72,11 +72,14 @@ class ImageDataset(Dataset):
     def _draw_people(self, most):
         """Draw people at random; return the indices of all their images, at most so many."""
         if self.people is None:
-            return torch.tensor([], dtype=torch.int64)
-        _, person, sizes = self.people.unique(return_inverse=True, return_counts=True)
-        order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(0))
-        drawn = order[sizes[order].cumsum(0) <= most]
-        return torch.isin(person, drawn).nonzero().flatten()
+            return []
+        people, sizes = self.people.unique(return_counts=True)
+        drawn = []
+        for number in torch.randperm(len(people), generator=torch.Generator().manual_seed(0)):
+            if sizes[number] <= most:
+                most -= sizes[number]
+                drawn.append(people[number])
+        return torch.isin(self.people, torch.tensor(drawn)).nonzero().flatten()
 
     @cached_property
     def checksum(self):

@@ -47,9 +47,10 @@ def test_kaggles_folders(folder):
     """Its images lie in a folder of a folder of the same name, and the list above both."""
     with_attributes(folder, ROWS)
     as_kaggle_does(folder)
-    (folder / 'archive').mkdir()
-    (folder / 'faces').rename(folder / 'archive/faces')
-    assert load_attributes(load_dataset('archive/faces'))[1].shape == (6, 2)
+    (folder / 'kaggle/faces').mkdir(parents=True)
+    (folder / 'faces').rename(folder / 'kaggle/faces/faces')
+    (folder / 'list_attr_celeba.csv').rename(folder / 'kaggle/list_attr_celeba.csv')
+    assert load_attributes(load_dataset('kaggle/faces/faces'))[1].shape == (6, 2)
 
 
 def test_balance_draws_all_groups_equally(notebook, folder):
@@ -144,6 +145,7 @@ def test_nobody_is_on_both_sides(folder, capsys, ending):
     left = whole.hold_out(.2)
     held_out = set(whole.files) - set(left.files)
     assert len(left.held_out) == len(held_out) == 30 and len(left) == 120
+    assert len(whole.hold_out(.22).held_out) == 30       # 33 less a part of a person
     assert {people[file] for file in held_out}.isdisjoint(people[file] for file in left.files)
     assert left.people.tolist() == [int(people[file]) for file in left.files]
     assert ('Held out: 30 images of 6 people, who are on none of the others.'

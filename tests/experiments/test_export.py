@@ -309,6 +309,20 @@ def test_faces_are_judged_by_those_held_out(run_with_faces):
     assert not (run_with_faces / 'other').exists()
 
 
+def test_images_of_runs_that_held_out_images_or_people(run_with_faces, notebook):
+    """The list of people came after one run, and before the other: each gets back its own."""
+    config = helpers.load_checkpoint(best=True)['config']
+    faces = run_with_faces / 'processed_celeba_small'
+    files = sorted(path.name for path in faces.glob('*.jpg'))
+    lines = [f'{file} {number % 40}\n' for number, file in enumerate(files)]
+    (run_with_faces / 'identity_CelebA.txt').write_text(''.join(lines))
+    by_people = notebook.get_dataloader(20, 32, faces, hold_out=0.1).dataset
+    assert by_people.checksum != config['images']
+    for checksum in (config['images'], by_people.checksum):
+        dataset = export.images_of_run(faces, config | dict(images=checksum))
+        assert dataset.checksum == checksum
+
+
 def test_earlier_run_is_judged_by_its_training_faces(run_with_faces):
     """It held none out, and its configuration does not speak of it."""
     best = helpers.load_checkpoint(best=True)
