@@ -1,4 +1,8 @@
-"""The rooms behind helpers.py. A room imports only from rooms below it. None calls the notebook.
+"""The rooms behind helpers.py: one file for each thing that a user would name.
+
+A room imports only from rooms below it, and none calls the notebook. The *contract* of which some
+speak is what notebooks that people already have rely on: the names and shapes of the well-known
+face-generation exercise, and its train_samples.pkl.
 
 grades        points for a notebook of any name, part by part
 lesson        the notebook's definitions as a module; loops from elsewhere; single faces

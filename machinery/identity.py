@@ -97,7 +97,7 @@ def made_with(parts, loader):
                 g_conv_dim=[arguments.get('conv_dim')],
                 img_size=[arguments.get('img_size')],
                 start=[getattr(parts['G'], 'start', '')],
-                lr=[float(each['lr']) for each in defaults],
+                lr=[float(each['lr']) for each in defaults if 'lr' in each],
                 beta1=[float(first) for first, _ in betas],
                 beta2=[float(second) for _, second in betas])
 

@@ -305,14 +305,10 @@ class Run:
         Raises FloatingPointError the second time, or where rescue is 0.
         """
         rescue = self.config['rescue']
-        bad = self.now.steps[~self.now.steps.isfinite().all(1)]
-        d_loss, g_loss = (bad if len(bad) else self.now.steps)[0, :2].tolist()
-        what = (f'Epoch {self.counts["epoch"] + 1}: numbers went bad '
-                f'(d_loss {d_loss:.4g}, g_loss {g_loss:.4g})')
+        what = f'Epoch {self.counts["epoch"] + 1}: a loss or a weight is no longer finite'
         if self.counts['rescued'] or not rescue:
             raise FloatingPointError(f'{what}. Epoch {self.saved} is kept in {self.folder}/. Try a '
-                                     f'lower lr, or penalty = 0.1; look for images that are all of '
-                                     f'one colour.')
+                                     f'lower lr, or penalty = 0.1.')
         self._load(*first_whole(self.folder))
         self.counts['rescued'] = True
         for group in groups_among(self.parts):
