@@ -28,6 +28,7 @@ from .identity import groups_among, optimizers_among
 from .pictures import LiveView
 
 CHECKPOINTS = 'checkpoints_gan'
+DRIVE = '/content/drive/MyDrive'     # of Google, where a Colab notebook has mounted it
 N_JUDGED = 2000      # generated images that the distance is asked of
 
 
@@ -382,6 +383,10 @@ def choose_run_folder(run_folder='.'):
                               f'DCGAN_RUN.') from error
     if folder != Path('.'):
         print(f'The run is kept in {folder}/')
+    drive = Path(DRIVE)
+    if drive.is_dir() and drive.resolve() not in (folder.resolve() / 'x').parents:
+        print(f'Colab deletes this folder when it ends the session. To keep the run, set '
+              f'run_folder, or DCGAN_RUN, to a folder in {drive}/.')
     return str(folder)
 
 

@@ -31,9 +31,11 @@ FACES_ZIP = 'processed-celeba-small.zip'
 FACES_URL = ('https://s3.amazonaws.com/video.udacity-data.com/topher/2018/November/'
              '5be7eb6f_processed-celeba-small/processed-celeba-small.zip')
 FACES_COUNT = 89_931                 # images in the small CelebA set
+FACES_BYTES = 241_765_423            # in all of them
 FACES_OUTER = 32_600                 # those in its celeba/, without the folder inside that
 CELEBA_DIRS = ('img_align_celeba', 'celeba/img_align_celeba',
                'data/celeba/img_align_celeba')       # the last one is where torchvision puts it
+KAGGLE = '/kaggle/input'             # SET/ lies there, or datasets/OWNER/SET/
 DRAWN_COUNT = 18_000
 CHUNK = 2 ** 16              # bytes that are written at once; a break loses no more
 PARTIAL, NOTHING_AFTER_IT = 206, 416        # answers to the question for the rest of a file
@@ -50,8 +52,8 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
     data_dir    folder of the faces; ~ and file:// are understood
     image_size  pixels a side
     dataset     'faces': those in data_dir. If that is left at its default: what DCGAN_DATA names
-                (a folder, 'svhn' or 'drawn'), else the small CelebA set or CelebA itself on disk,
-                else the download of the small set, else drawn faces.
+                (a folder, 'svhn' or 'drawn'), else the small CelebA set or CelebA itself on disk
+                or among Kaggle's inputs, else the download of the small set, else drawn faces.
                 'svhn': the street-view house numbers. 'drawn': faces drawn by code from seed
     max_images  at most that many, evenly spaced; None: all
     Under torchrun rank 0 finds the images first, and the others read its cache.
@@ -77,14 +79,26 @@ def _faces(image_size, max_images, seed, data_dir):
     folder = find_faces(data_dir)
     if folder is None:
         return _drawn(image_size, max_images, seed)
+    _say_if_cut(folder, max_images or FACES_COUNT)
     images, paths = decode_folder(folder, image_size, max_images)
-    if len(images) == FACES_OUTER:
-        print(f'Note: {FACES_OUTER:,} is what celeba/ of the small set holds without the '
-              f'folder inside it. With that, it is {FACES_COUNT:,}.')
     source = f'{_counted(images)}, {folder.absolute().name}/'
     kind = 'celeba' if 'celeba' in folder.absolute().name.lower() else 'own'
     people = load_people(folder, paths)
     return ImageDataset(images, source=source, files=paths, folder=folder, people=people, kind=kind)
+
+
+def _say_if_cut(folder, n_wanted):
+    """Say so where the small set is not whole, and that is missed: fewer images, or fewer bytes."""
+    if not (folder / 'celeba').is_dir():
+        return
+    files = list(find_images(folder))
+    count, size = len(files), sum(size for _, size, _ in files)
+    is_small_set = any(os.path.dirname(name) == 'celeba' for name, _, _ in files)
+    missed = count < n_wanted or count in (FACES_OUTER, FACES_COUNT)
+    if is_small_set and missed and (count, size) != (FACES_COUNT, FACES_BYTES):
+        inner = ' The folder inside celeba/ is missing.' if count == FACES_OUTER else ''
+        print(f'Note: {folder}/ has {count:,} images of {size:,} bytes in all, the whole small '
+              f'CelebA set {FACES_COUNT:,} of {FACES_BYTES:,}.{inner}')
 
 
 def _svhn(image_size, max_images, *_):
@@ -129,13 +143,13 @@ def find_faces(data_dir=FACES_DIR):
     """
     meant = _path_meant(data_dir)
     if os.path.isdir(meant):
-        return meant
+        return _with_images(meant)
     if Path(data_dir) != Path(FACES_DIR):
         error, what = _what_is_wrong(data_dir, meant)
         raise error(f'data_dir: {str(data_dir)!r} {what} Correct data_dir or DCGAN_DATA.')
-    for folder in map(Path, CELEBA_DIRS):            # better than a download of 240 MB
+    for folder in (*map(Path, CELEBA_DIRS), *_on_kaggle()):      # better than to download 240 MB
         if folder.is_dir():
-            print(f'Found CelebA itself in {folder}/')
+            print(f'Found faces in {folder}/')
             return folder
     try:
         if not Path(FACES_ZIP).is_file():
@@ -147,6 +161,55 @@ def find_faces(data_dir=FACES_DIR):
               f'*** Training on DRAWN faces instead. For real ones put {FACES_ZIP} here, '
               f'or set DCGAN_DATA. ***')
         return None
+
+
+def _on_kaggle():
+    """Yield the folders of CelebA and of the small set among the inputs of a Kaggle notebook."""
+    for place in ('*', '*/*', '*/*/*'):
+        for name in (Path(FACES_DIR).name, 'img_align_celeba'):
+            yield from sorted(Path(KAGGLE).glob(f'{place}/{name}'))
+
+
+def _with_images(folder):
+    """Return a folder; where it holds parquet files alone, that to which their images are unpacked.
+
+    So Hugging Face keeps images. Raises ValueError where they cannot be read.
+    """
+    if next(find_images(folder), None):
+        return folder
+    tables = sorted(folder.rglob('*.parquet'))
+    unpacked = Path(f'{folder.resolve().name}_images')
+    if not tables or unpacked.is_dir():
+        return unpacked if tables else folder
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f'{str(folder)!r} holds parquet files, as Hugging Face keeps images. To '
+                         f'read them, run "pip install pyarrow".') from None
+    print(f'Unpacking {len(tables):,} parquet files to {unpacked}/')
+    with tempfile.TemporaryDirectory(dir='.', prefix='.unpack') as new:
+        for table in progress_bar(tables, ' files', desc='Unpacking'):
+            try:
+                _unpack_table(parquet.ParquetFile(table), Path(new, 'images', table.stem))
+            except Exception as error:               # a damaged file can raise anything
+                raise ValueError(f'{str(table)!r} cannot be read: {error!s:.200}. Without git-lfs, '
+                                 f'git clone fetches no data.') from error
+        os.replace(Path(new, 'images'), unpacked)
+    return unpacked
+
+
+def _unpack_table(table, folder):
+    """Write the images of an open parquet file into a folder."""
+    folder.mkdir(parents=True)
+    rows = (row for batch in table.iter_batches(100) for row in batch.to_pylist())
+    for number, row in enumerate(rows):
+        image = next((value for value in row.values() if isinstance(value, dict)), {})
+        if not image.get('bytes'):
+            raise ValueError('it has no column of images')
+        name = os.path.basename(image.get('path') or '')
+        if not is_image(Path(name)) or (folder / name).exists():
+            name = f'row-{number:06d}.jpg'           # whatever it is: its bytes tell
+        (folder / name).write_bytes(image['bytes'])
 
 
 def _path_meant(name):
@@ -267,9 +330,6 @@ def unpack(archive, folder):
         raise OSError(f'{archive} cannot be unpacked: {error}. Delete it and run again to fetch it '
                       f'anew.') from error
     print(f'Unpacked {len(members):,} images')
-    if len(members) != FACES_COUNT:
-        print(f'Note: the small CelebA set has {FACES_COUNT:,} images, '
-              f'this archive {len(members):,}')
     return folder
 
 

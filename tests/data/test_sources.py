@@ -8,7 +8,6 @@ import scipy.io
 import torch
 import torchvision
 
-from machinery import sources
 from machinery.sources import load_dataset
 from tests.data.archives import small_archive
 from tests.tools import write_images
@@ -40,14 +39,6 @@ def test_dataset_knows_where_its_images_come_from(folder):
     assert len(drawn.files) == 0 and drawn.folder is None and drawn.may_be_mirrored
     assert drawn.kind == 'drawn'
     assert drawn.source == '4 images of 32x32, drawn by code, seed 7: these are NOT photographs'
-
-
-def test_missed_nested_folder_is_said(folder, monkeypatch, capsys):
-    """A note tells how many images there should be where the folder inside celeba/ was missed."""
-    write_images(folder / 'faces/celeba', 3)
-    monkeypatch.setattr(sources, 'FACES_OUTER', 3)
-    load_dataset('faces')
-    assert 'With that, it is 89,931' in capsys.readouterr().out
 
 
 def test_environment_chooses_the_data(folder, monkeypatch, capsys):
@@ -125,7 +116,7 @@ def test_celeba_itself_on_disk(folder, capsys):
     """torchvision's own folder is found before anything is downloaded."""
     write_images(folder / 'data/celeba/img_align_celeba', 3, size=(178, 218))
     assert len(load_dataset()) == 3
-    assert 'Found CelebA itself' in capsys.readouterr().out
+    assert 'Found faces in data/celeba/img_align_celeba/' in capsys.readouterr().out
 
 
 def test_svhn(folder, monkeypatch, notebook):
