@@ -65,7 +65,7 @@ def list_images(folder):
     listing = sorted(find_images(folder, passed_over, faults))
     say_passed_over(passed_over)
     if faults:
-        print(f'{len(faults):,} files or folders could not be looked at: {_some(faults)}')
+        print(f'Could not be looked at, {len(faults):,} in all: {_some(faults)}')
     return listing
 
 
@@ -74,14 +74,14 @@ def find_images(folder, passed_over=None, faults=None):
 
     Links are followed, and each real folder is entered once, so links in a circle do no harm.
     passed_over   a Counter, to which what is no image is added, as passed_over_as calls it
-    faults        a dict, to which what could not be looked at is added, with its OSError
+    faults        a dict, to which what could not be looked at is added, with the reason
     Raises an OSError where folder itself cannot be read.
     """
     passed_over = Counter() if passed_over is None else passed_over
     faults = {} if faults is None else faults
 
     def note(error):
-        faults[os.path.relpath(error.filename or folder, folder)] = error
+        faults[os.path.relpath(error.filename or folder, folder)] = error.strerror
 
     try:
         os.scandir(folder).close()
@@ -118,22 +118,25 @@ def find_images(folder, passed_over=None, faults=None):
 def say_passed_over(counts):
     """Print how many files were passed over, as what passed_over_as calls them."""
     counts = Counter({kind: count for kind, count in counts.items() if kind})
-    if counts:
-        kinds = [f'{count:,} {_shown(kind)}' for kind, count in counts.most_common(9)]
-        more = [', ...'] * (len(counts) > 9)
-        print(f'Passed over {counts.total():,} files: {", ".join(kinds)}{"".join(more)}')
+    most = counts.most_common(9)
+    kinds = [f'{count:,} {shown(kind, 40)}' for kind, count in most]
+    n_others = counts.total() - sum(count for _, count in most)
+    if n_others:
+        kinds.append(f'{n_others:,} others')
+    if kinds:
+        print(f'Passed over: {", ".join(kinds)}')
 
 
 def _some(faults):
-    """Name the first five of a dict from paths to errors."""
-    names = [f'{_shown(path)} ({type(faults[path]).__name__})' for path in sorted(faults)]
+    """Name the first five of a dict from paths to reasons."""
+    names = [f'{shown(path)} ({faults[path]})' for path in sorted(faults)]
     return ', '.join(names if len(names) <= 5 else [*names[:5], '...'])
 
 
-def _shown(name):
+def shown(name, length=80):
     """Return a name that fits a line: ? for what cannot be printed, and of a long one its end."""
     name = ''.join(letter if letter.isprintable() else '?' for letter in name)
-    return name if len(name) <= 80 else f'...{name[-77:]}'
+    return name if len(name) <= length else f'...{name[3 - length:]}'
 
 
 def evenly(items, count):
@@ -267,7 +270,7 @@ def _decode(folder, paths, numbers, image_size):
                 pixels = decode_image(os.path.join(folder, path), image_size)
                 images[place] = pixels.transpose(2, 0, 1)
             except Exception as error:       # whatever is wrong with a file, it is named below
-                faults[path] = error
+                faults[path] = type(error).__name__
 
     # Threads are enough: the decoders of Pillow let go of Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -289,7 +292,7 @@ def _decode(folder, paths, numbers, image_size):
 
 def _say_faults(n_files, faults):
     print(f'{len(faults):,} of {n_files:,} files are unreadable and left out: {_some(faults)}')
-    n_heif = sum(isinstance(fault, ModuleNotFoundError) for fault in faults.values())
+    n_heif = list(faults.values()).count('ModuleNotFoundError')
     if n_heif:
         print(f'{n_heif:,} of them are HEIF photos, as phones make them. To read them, run '
               f'".venv/bin/pip install pillow-heif", or save them as JPEG.')
@@ -307,7 +310,7 @@ def _merged(images, kept, new, read):
 def _say_copies(images):
     n_copies = len(images) - len({hash(image.tobytes()) for image in images})
     if n_copies:
-        print(f'{n_copies:,} of the images are exact copies of others. None is left out.')
+        print(f'Exact copies of others among the images: {n_copies:,}. They are kept.')
 
 
 # -------------------------------------------------------------------------------------- the cache

@@ -24,6 +24,7 @@ from .images import (
     is_image,
     passed_over_as,
     say_passed_over,
+    shown,
 )
 
 FACES_DIR = 'processed_celeba_small/'
@@ -81,7 +82,7 @@ def _faces(image_size, max_images, seed, data_dir):
         return _drawn(image_size, max_images, seed)
     _say_if_cut(folder, max_images or FACES_COUNT)
     images, paths = decode_folder(folder, image_size, max_images)
-    source = f'{_counted(images)}, {folder.absolute().name}/'
+    source = f'{_counted(images)}, {shown(folder.absolute().name)}/'
     kind = 'celeba' if 'celeba' in folder.absolute().name.lower() else 'own'
     people = load_people(folder, paths)
     return ImageDataset(images, source=source, files=paths, folder=folder, people=people, kind=kind)

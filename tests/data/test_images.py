@@ -337,9 +337,9 @@ def test_thumbnails_and_deleted_photos_are_passed_over(folder, capsys):
         printed = capsys.readouterr().out
         assert len(images) == 4
         line, = [line for line in printed.splitlines() if line.startswith('Passed over')]
-        assert line.startswith('Passed over 21 files: 4 in @eaDir/, 2 ')
+        assert line.startswith('Passed over: 4 in @eaDir/, 2 ')
         for kind in ('2 in #recycle/', '2 in $RECYCLE.BIN/', '2 in .Trash-1000/', '2 in __MACOSX/',
-                     '2 in lost+found/', '2 .cr2', '2 hidden', '1 .psd'):
+                     '2 in lost+found/', '2 .cr2', '2 hidden', '1 .psd', ', 2 others'):
             assert kind in line
 
 
@@ -376,9 +376,9 @@ def test_what_cannot_be_looked_at_is_named(folder, monkeypatch, capsys):
         _, names = decode_folder('faces', 32)
         printed = capsys.readouterr().out
         assert names == ['000001.jpg', '000003.jpg']
-        assert ('3 files or folders could not be looked at: 000002.jpg (PermissionError), '
-                'gone.jpg (FileNotFoundError), private (PermissionError)\n') in printed
-        assert 'Passed over 1 files: 1 pipe or device' in printed
+        assert ('Could not be looked at, 3 in all: 000002.jpg (Permission denied), '
+                'gone.jpg (No such file or directory), private (Permission denied)\n') in printed
+        assert 'Passed over: 1 pipe or device\n' in printed
     monkeypatch.undo()
     assert len(decode_folder(folder / 'faces', 32)[1]) == 5
 
@@ -402,15 +402,17 @@ def test_copies_are_counted(folder, capsys):
         (folder / 'faces' / name).write_bytes(path.read_bytes())
     images, _ = decode_folder('faces', 32)
     assert len(images) == 6
-    assert '2 of the images are exact copies of others. None' in capsys.readouterr().out
+    assert 'Exact copies of others among the images: 2.' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', ['two\nlines.jpg', 'escape\x1b[2J.jpg', 'x' * 200 + '.jpg',
+@pytest.mark.parametrize('name', ['two\nlines.jpg', 'escape\x1b[2J.jpg', 'x' * 110 + '.jpg',
                                   '\udcff.jpg'])
 def test_odd_names_fit_a_line(folder, capsys, name):
-    """What is printed of a file that cannot be read stays one line, and changes no terminal."""
-    write_images(folder / 'faces', 1)
-    (folder / 'faces' / name).touch()
-    decode_folder('faces', 32)
-    line, = [line for line in capsys.readouterr().out.splitlines() if 'unreadable' in line]
-    assert line.isprintable() and len(line) < 180 and '.jpg (Unid' in line
+    """What is printed of them stays in its line, and can be printed, also into a notebook."""
+    write_images(folder / name, 1)
+    (folder / name / name).touch()
+    (folder / name / f'{name}.{name}psd').touch()
+    load_dataset(name)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.isprintable() and len(line) < 180 for line in lines)
+    assert lines[0].startswith('Passed over: 1 .') and '.jpg (Unid' in lines[1]
