@@ -7,7 +7,6 @@ the machine; and the tests. Installing is left out. Rows of other machines are k
 long as the commands do: about ten minutes on two cores.
 """
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -57,6 +56,7 @@ def run_notebook(data):
 
 def peak_memory():
     """Return the peak memory of the largest process run so far, in GiB."""
+    import resource  # Windows has none
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
 
 

@@ -336,7 +336,7 @@ def are_trained(parts):
 
 def is_out_of_memory(error):
     """Tell by its type, or by its words: the CPU's allocator raises a plain RuntimeError."""
-    said = "can't allocate memory" in str(error)
+    said = 'DefaultCPUAllocator: ' in str(error)     # what follows differs with the system
     return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 

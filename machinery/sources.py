@@ -1,7 +1,6 @@
 """Which images to train on: a folder, the small CelebA set, CelebA itself, SVHN, or drawn faces."""
 import itertools
 import os
-import shlex
 import tempfile
 import urllib.parse
 import urllib.request
@@ -230,7 +229,7 @@ def _what_is_wrong(name, path):
         return FileNotFoundError, ('is an address, and a folder on this machine was expected. '
                                    'DCGAN_URL can name the address of a zip archive.')
     if zipfile.is_zipfile(path):
-        command = f'python -m zipfile -e {shlex.quote(str(path))} {shlex.quote(path.stem)}'
+        command = f'python -m zipfile -e "{path}" "{path.stem}"'
         return FileNotFoundError, (f'is an archive. Unpack it ({command}) and name the folder '
                                    f'{path.stem}.')
     seen_from = '' if path.is_absolute() else f' (from {Path.cwd().name}/)'

@@ -1,13 +1,15 @@
 """Reading a file that may crash the process, hang, fill the memory, or leave something behind."""
 import os
 import random
-import resource
 import signal
 import sys
 import types
 
 import numpy as np
+import pytest
 import torch
+
+resource = pytest.importorskip('resource', reason='needs processes that fork: no Windows')
 
 SLOW = 5                     # seconds for one file, of the processor: others may be at work
 ASLEEP = 60                  # seconds by the clock

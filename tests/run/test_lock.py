@@ -69,6 +69,7 @@ def test_folder_is_free_after_a_failed_start(notebook, folder):
     assert len(run_training(notebook, 1)['samples']) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs processes that fork: no Windows')
 def test_forked_processes_hold_nothing(notebook, folder):
     """Workers of a loader may outlive the training: its end frees the folder all the same."""
     children = []

@@ -158,7 +158,8 @@ def test_step_whose_figures_keep_their_graph(notebook, folder, monkeypatch):
 
 
 @pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory.'), MemoryError(),
-                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+                                   RuntimeError('DefaultCPUAllocator: not enough memory')])
 def test_out_of_memory_says_what_to_do(notebook, folder, error):
     """In the third epoch: one sentence, and the two epochs before are kept."""
     notebook.train_step = ending_at(notebook.train_step, 8, error)

@@ -132,7 +132,7 @@ ROWS = {
         (file_for_a_folder, FileNotFoundError, 'is a file, a folder of .* was expected'),
     'archive for a folder':
         (archive_for_a_folder, FileNotFoundError,
-         "'mine.zip' is an archive.*python -m zipfile -e mine.zip mine.*name the folder mine"),
+         "'mine.zip' is an archive.*python -m zipfile -e .mine.zip. .mine..*name the folder mine"),
     'address for a folder':
         (named('https://faces.example/faces.zip'), FileNotFoundError,
          "'https://faces.example/faces.zip' is an address.*DCGAN_URL"),
