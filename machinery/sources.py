@@ -392,7 +392,7 @@ def read_attributes(path):
         if len(values) != len(names) or not meaning.keys() >= set(values):
             raise other_format
         labels[file] = torch.tensor([meaning[value] for value in values])
-    if not labels:
+    if not names or not labels:
         raise other_format
     return names, labels
 
@@ -400,7 +400,7 @@ def read_attributes(path):
 def _rows(path):
     """Yield the rows of a list: words between blanks, as CelebA's own, or commas, as Kaggle's."""
     text = Path(path).read_text(encoding='utf-8-sig', errors='replace')
-    for line in text.splitlines():
+    for line in text.replace(';', ',').splitlines():         # so some spreadsheets separate
         words = [word.strip(' "') for word in line.split(',')] if ',' in line else line.split()
         if words:
             yield words
@@ -447,12 +447,11 @@ def load_people(folder, files):
     person_of = {row[0]: row[1] for row in _rows(path) if len(row) == 2 and row[1].isdecimal()}
     people = [int(person_of.get(os.path.basename(file), -1)) for file in files]
     n_unknown = people.count(-1)
-    if n_unknown == 0:
-        return torch.tensor(people)
-    if n_unknown < len(files):
+    if n_unknown:
         print(f'{path.name} has no line for {n_unknown:,} of the {len(files):,} images: nobody '
-              f'knows who is on them, and images are held out, not people.')
-    return None
+              f'knows who is on them, so images are held out, and not people.')
+        return None
+    return torch.tensor(people)
 
 
 def balancing_sampler(dataset, balance, n_samples=None):

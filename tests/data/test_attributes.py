@@ -19,19 +19,19 @@ def with_attributes(folder, rows, names='Male Young'):
     (folder / LIST).write_text('\n'.join(lines) + '\n')
 
 
-def as_kaggle_does(folder, true='1', false='-1', mark=''):
+def as_kaggle_does(folder, true='1', false='-1', mark='', comma=','):
     """Turn the list into Kaggle's form: commas, and a header over all columns."""
     _, names, *rows = (folder / LIST).read_text().splitlines()
     values = {'1': true, '-1': false}
     lines = [['image_id', *names.split()]]
     for file, *row in map(str.split, rows):
         lines.append([file, *(values[value] for value in row)])
-    text = ''.join(','.join(mark + word + mark for word in line) + '\n' for line in lines)
+    text = ''.join(comma.join(mark + word + mark for word in line) + '\n' for line in lines)
     (folder / LIST).unlink()
     (folder / 'list_attr_celeba.csv').write_text(text, encoding='utf-8-sig')
 
 
-@pytest.mark.parametrize('form', [{}, dict(false='0'), dict(mark='"')])
+@pytest.mark.parametrize('form', [{}, dict(false='0'), dict(mark='"'), dict(comma=';')])
 def test_kaggles_form(notebook, folder, form):
     """As Kaggle hands the attributes out, balance works with them too."""
     with_attributes(folder, ROWS)
@@ -160,8 +160,8 @@ def test_images_are_held_out_where_nobody_knows_the_people(folder, capsys):
     with_people(folder)
     path = folder / 'identity_CelebA.txt'
     text = path.read_text()
-    for changed, said in (('', ''), (text.replace('0', 'x'), ''), ('no list', ''),
-                          (text.replace('000009.jpg', 'x.jpg'), 'has no line for 1 of the 150'),
+    for changed, said in ((text.replace('000009.jpg', 'x.jpg'), 'has no line for 1 of the 150'),
+                          ('no list', 'has no line for 150 of the 150'),
                           (''.join(f'{line.split()[0]} 1\n' for line in text.splitlines()), '')):
         path.write_text(changed)
         left = load_dataset('faces', 32).hold_out(.2)
@@ -169,6 +169,9 @@ def test_images_are_held_out_where_nobody_knows_the_people(folder, capsys):
         assert left.files == [f'{number + 1:06d}.jpg' for number in order[30:].sort().values]
         printed = capsys.readouterr().out
         assert 'Held out' not in printed and said in printed
+    path.unlink()
+    again = load_dataset('faces', 32).hold_out(.2)
+    assert again.files == left.files and 'identity' not in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------ what can be wrong with it
@@ -209,7 +212,8 @@ def test_balance_says_what_is_missing(notebook, folder, change, message):
 
 @pytest.mark.parametrize('text', [
     '', '1', '1\nMale Young', '1\nMale Young\n\n', 'image_id,Male\n', 'image_id,Male\na.jpg,maybe',
-    'image_id,Male\na.jpg,1,1', 'Male Young\na.jpg 1 1', '1\nMale\na.jpg 2', '\0\xff'])
+    'image_id,Male\na.jpg,1,1', 'image_id\na.jpg', 'Male Young\na.jpg 1 1', '1\nMale\na.jpg 2',
+    '\0\xff'])
 def test_list_without_rows_is_refused(folder, text):
     """A list that was cut short says what it should hold."""
     (folder / LIST).write_text(text)
