@@ -8,7 +8,7 @@ import scipy.io
 import torch
 import torchvision
 
-from machinery.sources import load_dataset
+from machinery.sources import load_dataset, unpack
 from tests.data.archives import small_archive
 from tests.tools import write_images
 
@@ -39,6 +39,20 @@ def test_dataset_knows_where_its_images_come_from(folder):
     assert len(drawn.files) == 0 and drawn.folder is None and drawn.may_be_mirrored
     assert drawn.kind == 'drawn'
     assert drawn.source == '4 images of 32x32, drawn by code, seed 7: these are NOT photographs'
+
+
+def test_what_an_archive_holds_beside_images_is_said(folder, capsys):
+    """The same is an image, and the same is passed over, as in a folder."""
+    place = 'processed_celeba_small'
+    archive = small_archive(folder / 'faces.zip', extra=[
+        f'{place}/a.tif', f'{place}/b.HEIC', f'{place}/@eaDir/a.tif/thumb.jpg', f'{place}/.c.jpg',
+        f'{place}/d.psd', f'{place}/$RECYCLE.BIN/e.jpg'])
+    unpack(archive, place)
+    found = [path.name for path in Path(place).rglob('*') if path.is_file()]
+    assert sorted(found) == ['000001.jpg', '000002.jpg', 'a.tif', 'b.HEIC']
+    printed = capsys.readouterr().out
+    for kind in ('1 in @eaDir/', '1 in $RECYCLE.BIN/', '1 in __MACOSX/', '1 hidden', '1 .psd'):
+        assert kind in printed
 
 
 def test_environment_chooses_the_data(folder, monkeypatch, capsys):
