@@ -341,7 +341,7 @@ def longer_runs_table():
 @table('few_images, known kind, learnt by heart', 'faces')
 @table('few_images, cut closer, learnt by heart', 'closer')
 def learnt_table(images):
-    """Has each way learnt its images by heart? For each number of them gap, twins and verdicts."""
+    """Has each way learnt its images by heart? For each number of them gap and verdicts."""
     counts = ('100', '300', '1000')
     rows = [row for row in rows_of('few_images_memorisation')
             if (row['images'], row['pair']) == (images, 'faces')]
@@ -356,8 +356,7 @@ def learnt_table(images):
 
 
 def learnt_cell(results):
-    twins, caught = twins_and_caught(results)
-    return f'gap {gap_cell(results)}; twins {twins}; {caught} caught'
+    return f'gap {gap_cell(results)}; {caught(results)} caught'
 
 
 def gap_cell(results):
@@ -365,15 +364,17 @@ def gap_cell(results):
     return between(mean(gaps), gaps, 1, unit=' %')
 
 
-def twins_and_caught(results):
-    """Return the mean share of twins, and how many of the results caught the generator: cells."""
+def caught(results):
+    """Return how many of the results caught the generator."""
     n_caught = sum(result['caught'] == 'yes' for result in results)
-    return percent(mean(floats(results, 'twins'))), f'{n_caught} of {len(results)}'
+    return f'{n_caught} of {len(results)}'
 
 
 @table('memorisation')
 def memorisation_table():
     """How near each generator comes to faces that it saw and to others, over the seeds."""
+    noticed = {(row['generator'], row['n']): percent(row['smallest_gap'])
+               for row in rows_of('memorisation_gap')}
     lines = []
     for (generator, judged), results in grouped(rows_of('memorisation'), 'generator',
                                                 'judged').items():
@@ -381,9 +382,10 @@ def memorisation_table():
                   for column in ('median_training', 'median_held_out')]
         p = floats(results, 'p_value')
         lines.append([generator, judged, *errors, gap_cell(results),
-                      f'{min(p):.2g}–{max(p):.2g}', *twins_and_caught(results)])
+                      f'{min(p):.2g}–{max(p):.2g}', caught(results),
+                      noticed.get((generator, results[0]['n']), '')])
     header = ['generator', 'asked of', 'error', 'of held-out faces', 'gap (lowest–highest)', 'p',
-              'twins', 'caught']
+              'caught', 'smallest gap that is noticed']
     return markdown(header, lines)
 
 

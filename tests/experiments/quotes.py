@@ -24,7 +24,7 @@ NOT_FROM_CSV = {
         '(seeds 0 to 2, 30 seconds of one CPU thread each',
         '2,000 generated faces were judged by 800',
         'each in one run of 89,600 images', 'knows from 16,200 others', 'with 100 faces:',
-        'closer, 100 faces', '100 faces of each kind', 'About 5 %', 'comes to 100 %',
+        'closer, 100 faces', '100 faces of each kind',
         '32×32', '64×64', '1 CPU thread', '2 CPU threads', 'torch 2.15.0',
         '5,000 generated faces are held against 5,000 real ones',
         'β₁ = 0,', 'batches of 16,', 'torch 2.14.1',
@@ -168,7 +168,8 @@ NOTEBOOK = "the whole notebook on drawn faces, this machine's own preset"
 def experiments_readme():
     return [*study_sentences(), *bench_sentences(), *race_section(), *few_images(),
             *step_time_sentences(), *balance_sentences(), *picture_sentences(),
-            *inversion_sentences(), *compare_sentences()]
+            *inversion_sentences(), *compare_sentences(), *memorisation_sentences(),
+            *direction_sentences()]
 
 
 def compare_sentences():
@@ -198,6 +199,21 @@ def race_section():
         *race_sentences(),
         f'held against {int(race["n_held_out"]):,} that no run has seen',
         f'other real faces come to {float(race["floor"]):.2f}']
+
+
+def memorisation_sentences():
+    gaps = {row['n']: percent(row['smallest_gap']) for row in rows_of('memorisation_gap')
+            if row['generator'] == 'dcgan-64'}
+    return [
+        f'from {gaps["100"]} on with 100 faces of each kind, and from {gaps["300"]} on with 300',
+        f'a gap of less than {gaps["100"]} might go unnoticed']
+
+
+def direction_sentences():
+    rows = [row for row in rows_of('directions') if row['name'] == 'male']
+    worst = max(rows, key=lambda row: abs(float(row['drags_by'])))
+    return [f'*male* moves the {worst["drags"]} by {float(worst["drags_by"]):.2f} and itself by '
+            f'{mean_of("moves", rows):.2f}']
 
 
 def inversion_sentences():
