@@ -7,7 +7,7 @@ import pytest
 
 from machinery import files, run, sources
 from machinery.run import choose_run_folder
-from machinery.sources import load_dataset
+from machinery.sources import load_attributes, load_dataset
 from tests.tools import raises, write_images
 
 # ----------------------------------------------------------------------------------------- Kaggle
@@ -38,11 +38,14 @@ def kaggle(folder, monkeypatch):
 
 @pytest.mark.parametrize('place', ['celeba-dataset', 'datasets/somebody/celeba-dataset'])
 def test_celeba_on_kaggle(kaggle, capsys, place):
-    """Found with nothing set, one level deeper too; decoded once: the cache is in working/."""
+    """Found with nothing set, labels and all; decoded once, for the cache is in working/."""
     inner = kaggle / place / 'img_align_celeba/img_align_celeba'
     write_images(inner, 3, size=(178, 218))
+    rows = 'image_id,Smiling', '000001.jpg,1', '000002.jpg,-1', '000003.jpg,1'
+    (kaggle / place / 'list_attr_celeba.csv').write_text('\n'.join(rows), encoding='utf-8')
     faces = load_dataset()
     assert len(faces) == 3 and faces.folder == inner.parent
+    assert load_attributes(faces)[1].tolist() == [[True], [False], [True]]
     assert f'Found faces in {inner.parent}/' in capsys.readouterr().out
     load_dataset()
     printed = capsys.readouterr().out

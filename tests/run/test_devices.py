@@ -222,6 +222,12 @@ def test_loop_from_elsewhere_on_a_device_that_it_does_not_know(notebook, folder,
 
 
 @needs_gpu
+def test_gpu_agrees_with_the_cpu(folder):
+    """A tiny step of both, TF32 and all."""
+    assert devices.choose_device().type == 'cuda'
+
+
+@needs_gpu
 def test_training_on_a_gpu(notebook, folder):
     """Everything on the GPU but the grids and files, which come back; resuming works there."""
     for n_epochs in (1, 2):

@@ -95,6 +95,15 @@ def test_fast_path_can_be_turned_off(notebook, monkeypatch):
     expect_close('Weights', weights, plain_weights, 0)
 
 
+def test_other_devices_take_the_plain_step(notebook):
+    """Neither a graph nor bfloat16 on a Mac's GPU, for example."""
+    D, G, *optimizers = training_on('cpu', notebook)
+    D.to('meta')
+    G.to('meta')
+    step = fast_step.capture(notebook.train_step, D, G, *optimizers)
+    assert step.func is notebook.train_step and step.args == (D, G, *optimizers)
+
+
 @needs_gpu
 def test_step_is_one_graph(notebook):
     """On a GPU the step is recorded after its warm-up, and nothing makes it fall back."""
