@@ -107,11 +107,7 @@ def choose_start(start=''):
     """
     start = setting('DCGAN_START', start)
     if start:
-        try:
-            load_pair(start)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f'start: {start!r} is no folder of a trained pair. {error} '
-                                    f'(experiments.export makes such a folder of a run.)') from None
+        load_pair(start)             # whether it is one is known before anything is built
     return start
 
 
