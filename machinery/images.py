@@ -81,13 +81,13 @@ def find_images(folder, passed_over=None, faults=None):
     faults = {} if faults is None else faults
 
     def note(error):
-        faults[os.path.relpath(error.filename or folder, folder)] = error.strerror
+        faults[os.path.relpath(error.filename or folder, folder)] = error.strerror or str(error)
 
     try:
         os.scandir(folder).close()
     except OSError as error:
-        raise type(error)(f'{str(folder)!r} cannot be read: {error.strerror}. Let it be read, or '
-                          f'point data_dir or DCGAN_DATA at another folder.') from error
+        raise type(error)(f'{str(folder)!r} cannot be read: {error.strerror or error}. Let it be '
+                          f'read, or point data_dir or DCGAN_DATA at another folder.') from error
     seen = set()
     for place, folders, names in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(place)
@@ -97,8 +97,10 @@ def find_images(folder, passed_over=None, faults=None):
         seen.add(real)
         for name in filter(_is_passed_over, list(folders)):
             folders.remove(name)
-            for _, _, hidden in os.walk(os.path.join(place, name)):
-                passed_over.update(passed_over_as(Path(name, each)) for each in hidden)
+            path = os.path.join(place, name)
+            if not os.path.islink(path):             # it may lead to the whole disk
+                for _, _, hidden in os.walk(path):
+                    passed_over.update(passed_over_as(Path(name, each)) for each in hidden)
         for name in names:
             path = os.path.join(place, name)
             if not is_image(Path(name)):
