@@ -10,11 +10,13 @@ held against real ones that the training did not see. Seconds are those of the p
 images, data from memory; building, measuring and saving are left out. On one thread of a CPU they
 are processor time, which other work on the machine hardly changes; else they are time on the clock.
 
-race_times.csv says for each recipe and distance how long the shortest run takes that gets there.
+race_times.csv says for each recipe and distance how many seconds each seed needs, read off between
+the lengths that were run: the lowest and the highest are those of the seeds.
 race_search.csv holds the search that led to ours: runs of one length and one seed, a change each.
 One run at a time, on one thread unless --threads says otherwise. Ctrl-C keeps finished runs.
 """
 import itertools
+import math
 import statistics
 import sys
 
@@ -111,8 +113,7 @@ def planned_runs(recipes, size, lengths, seeds):
 def times(rows):
     """Return rows for race_times.csv: the seconds to each distance, over seeds.
 
-    For each seed it is the quickest run that comes at least as near. Where some seed never gets
-    there, 'seeds_there' says how many did, and there are no seconds.
+    Where some seed never gets there, 'seeds_there' says how many did, and there are no seconds.
     """
     found = []
     recipes = list(RECIPES)
@@ -124,22 +125,39 @@ def times(rows):
         if len(group) <= len(seeds):             # of one length, which may be none too short
             continue
         for target in TARGETS:
-            best = [fastest for seed in seeds if (fastest := quickest(group, seed, target))]
-            row = dict(recipe=name, image_size=size, distance=target, seeds_there=len(best),
+            there = [needed for seed in seeds if (needed := seconds_to(group, seed, target))]
+            row = dict(recipe=name, image_size=size, distance=target, seeds_there=len(there),
                        seeds=len(seeds), device=device, torch=group[0]['torch'],
                        command=common.command('race', '--figure'))
-            if len(best) == len(seeds):
-                row |= dict(seconds=f'{statistics.median(best):.1f}', lowest=f'{min(best):.1f}',
-                            highest=f'{max(best):.1f}')
+            if len(there) == len(seeds):
+                row |= dict(seconds=f'{statistics.median(there):.1f}', lowest=f'{min(there):.1f}',
+                            highest=f'{max(there):.1f}')
             found.append(row)
     return found
 
 
-def quickest(rows, seed, target):
-    """Return the seconds of the quickest run of a seed that comes within a distance; else None."""
-    there = [float(row['seconds']) for row in rows
-             if row['seed'] == seed and float(row['ffd']) <= target]
-    return min(there, default=None)
+def seconds_to(rows, seed, target):
+    """Return the seconds in which a seed comes within a distance; None where it never does.
+
+    Between its first run that is near enough and the one before, a line is drawn on logarithms.
+    Where the shortest run is near enough already, its own seconds are returned.
+    """
+    mine = [(float(row['seconds']), float(row['ffd'])) for row in rows if row['seed'] == seed]
+    before = None
+    for seconds, distance in sorted(mine):
+        if distance == math.inf:
+            continue
+        if distance <= target:
+            return between(before, (seconds, distance), target) if before else seconds
+        before = seconds, distance
+    return None
+
+
+def between(before, after, target):
+    """Return the seconds at a distance on the line from one (seconds, distance) to another."""
+    (start, far), (end, near) = before, after
+    share = math.log(far / target) / math.log(far / near)
+    return start * (end / start) ** share
 
 
 def draw(folder, rows, size):

@@ -36,15 +36,16 @@ def rows_of(recipe, **runs):
 
 
 def test_times_to_a_distance():
-    """The quickest run of each seed that gets there; no figure unless all seeds do."""
-    rows = rows_of('ours', a=[(1, 12.0), (5, 4.0), (4, 4.5)], b=[(2, 9.0), (9, 2.5)],
-                   c=[(3, 5.0), (8, math.inf)])
+    """Each seed's seconds are read off between its runs; no figure unless all seeds get there."""
+    rows = rows_of('ours', a=[(1, 20.0), (16, 2.5), (4, 5.0)], b=[(2, 9.0), (9, 2.5)],
+                   c=[(3, 10.0), (8, math.inf), (12, 5.0)])
     by_target = {row['distance']: row for row in race.times(rows)}
     assert list(by_target) == list(race.TARGETS)
-    assert by_target[5] == dict(recipe='ours', image_size=32, distance=5, seeds_there=3, seeds=3,
-                                seconds='4.0', lowest='3.0', highest='9.0', device='CPU', torch='2',
-                                command='python -m experiments.race --figure')
-    assert by_target[3]['seeds_there'] == 1 and 'seconds' not in by_target[3]
+    assert by_target[10] == dict(recipe='ours', image_size=32, distance=10, seeds_there=3, seeds=3,
+                                 seconds='2.0', lowest='2.0', highest='3.0', device='CPU',
+                                 torch='2', command='python -m experiments.race --figure')
+    assert by_target[5]['seconds'] == '4.0' and by_target[5]['highest'] == '12.0'
+    assert by_target[3]['seeds_there'] == 2 and 'seconds' not in by_target[3]
     assert by_target[1]['seeds_there'] == 0
 
 
