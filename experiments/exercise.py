@@ -51,7 +51,9 @@ GAPS = {                     # in the order of the notebook
     'Discriminator.forward': Gap(1, 'images x (B, 3, s, s) to logits (B, 1): no sigmoid.'),
     'Generator.__init__': Gap(3, (
         'a linear layer makes the deepest features of 4x4 pixels, then each transposed '
-        'convolution halves the depth and doubles the size.')),
+        'convolution halves the depth and doubles the size. Call the first self.project and a '
+        'Sequential of all others self.layers, without biases before batch normalisation: so '
+        'trained weights fit, and the page at the end can draw your faces.')),
     'Generator.forward': Gap(1, 'noise z (B, z_size) to images (B, 3, s, s) in [-1, 1].'),
     'weights_init_normal': Gap(2, (
         'isinstance asks what kind of layer m is. nn.init has functions that fill a tensor.')),
