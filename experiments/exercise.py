@@ -78,7 +78,11 @@ EXTRAS = {                   # for the quick ones: without them the notebook run
         'start * sin((1 - t) a) / sin(a) + end * sin(t a) / sin(a). Until then nobody walks:'),
         'start.repeat(n_steps, 1)'),
 }
-CHOICES = 'batch_size', 'lr', 'beta1'       # begin with the paper's values
+CHOICES = {                  # what the class begins with, to choose other values
+    'batch_size': (32, 'a guess'),                       # more would make the first training long
+    'lr': (PAPERS['lr'], 'that of the DCGAN paper'),
+    'beta1': (PAPERS['beta1'], 'that of the DCGAN paper'),
+}
 BY_HAND = {'the choice of values, with reasons': 3, 'the closing question': 3}
 
 LEFT_OUT = {                 # id of a cell: why the class does not see it
@@ -143,13 +147,14 @@ def points(number):
 
 
 def with_choices(source):
-    """Return the source of a cell of parameters with the paper's values where students choose."""
-    def papers(line):
+    """Return the source of a cell of parameters with other values where students choose."""
+    lines = source.splitlines()
+    for number, line in enumerate(lines):
         name, _, _ = line.partition(' = ')
-        if name not in CHOICES:
-            return line
-        return f'{f"{name} = {PAPERS[name]!r}":<24} # TODO: the value of the DCGAN paper; yours?'
-    return '\n'.join(papers(line) for line in source.splitlines())
+        if name in CHOICES:
+            value, whose = CHOICES[name]
+            lines[number] = f'{f"{name} = {value}":<24} # TODO: {whose}; yours?'
+    return '\n'.join(lines)
 
 
 # ---------------------------------------------------------------------------------------- the cells
