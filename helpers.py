@@ -31,7 +31,14 @@ from machinery.sources import (
 # Training
 from machinery.fast_step import capture
 from machinery.files import SAMPLES, load_samples
-from machinery.lesson import call_train, face, load_definitions
+from machinery.lesson import (
+    call_loader,
+    call_train,
+    dataset_of,
+    face,
+    keep_run,
+    load_definitions,
+)
 from machinery.run import (
     CHECKPOINTS,
     N_JUDGED,

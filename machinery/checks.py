@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .batches import ImageDataset
+from .console import whole
 from .devices import alone, random_state, set_random_state
 from .drawn import drawn_faces
 
@@ -51,6 +52,8 @@ def expect_close(what, came, expected, tolerance=1e-5, **parameters):
 
 def brief(value):
     """Write a value out; of a large tensor its shape and range, and of a long text both ends."""
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
     if isinstance(value, torch.Tensor) and value.numel() > 12:
         low, high = value.min().item(), value.max().item()
         return f'{tuple(value.shape)} with numbers from {low:.4g} to {high:.4g}'
@@ -87,6 +90,7 @@ def part_test(test):
     """
     @functools.wraps(test)
     def run(*parts, **named_parts):
+        names = ' or '.join(inspect.signature(test).parameters)
         before = random_state()
         torch.manual_seed(0)
         remarks.clear()
@@ -94,12 +98,11 @@ def part_test(test):
         named_parts = {name: answering(part) for name, part in named_parts.items()}
         failure = None
         try:
-            with contextlib.redirect_stdout(io.StringIO()), alone():
+            with contextlib.redirect_stdout(io.StringIO()), alone(), whole(names):
                 test(*parts, **named_parts)
         except AssertionError as error:
             failure = error
         except NotImplementedError as error:
-            names = ' or '.join(inspect.signature(test).parameters)
             failure = AssertionError(f'{names} is not written yet: write it in the cell above. '
                                      f'{brief(error)}'.strip())
         finally:

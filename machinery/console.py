@@ -78,10 +78,31 @@ def call(function, *arguments, silent=False, **named):
     """
     taken = fitting(function, named)
     left_out = [name for name in named if name not in taken]
+    aloud = getattr(sys.stdout, 'aloud', sys.stdout)
     if left_out:
-        print(f'{function.__name__} takes no {", ".join(left_out)}: left out.')
-    with contextlib.redirect_stdout(io.StringIO() if silent else sys.stdout):
+        print(f'{function.__name__} takes no {", ".join(left_out)}: left out.', file=aloud)
+    with contextlib.redirect_stdout(_Silence(aloud) if silent else sys.stdout):
         return function(*arguments, **taken)
+
+
+@contextlib.contextmanager
+def whole(name):
+    """Within this block a name that a pasted part wants, and no cell defines, is told in words."""
+    try:
+        yield
+    except NameError as error:
+        if type(error) is not NameError:             # it is assigned in the part itself, too late
+            raise
+        raise NameError(f'{name} uses {error.name!r}, which no cell above defines: paste the one '
+                        f'that does with it.') from None
+
+
+class _Silence(io.StringIO):
+    """Swallows what is printed; what has to be said all the same goes to .aloud."""
+
+    def __init__(self, aloud):
+        super().__init__()
+        self.aloud = aloud
 
 
 def print_what_can_be_printed():

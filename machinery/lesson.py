@@ -1,4 +1,4 @@
-"""The notebook from outside: its definitions as a module, loops from elsewhere, single faces."""
+"""The notebook from outside: its definitions; loaders and loops from elsewhere; single faces."""
 import ast
 import collections
 import contextlib
@@ -12,13 +12,16 @@ import types
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 
-from .console import check_choice, takes
+from .batches import ImageDataset
+from .console import call, check_choice, setting, takes, whole
 from .files import SAMPLES
 from .identity import code_of, images_of
-from .parameters import PLAIN
+from .parameters import PLAIN, config_of
 from .pretrained import load_pair, rebuild
 from .run import Epoch, Run
+from .sources import NAMED_SETS, find_faces
 
 NOTEBOOK = Path(__file__).parent.parent / 'dcgan_faces.ipynb'
 
@@ -76,7 +79,56 @@ def is_definition(node):
     return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
 
 
+# ------------------------------------------------------------------------------------- a loader
+
+
+def call_loader(get_dataloader, batch_size, image_size, data_dir, **ours):
+    """Call get_dataloader and return its loader.
+
+    One from elsewhere reads a folder: it is given that of the photographs, found or fetched as ours
+    does it, and what it does not take is left out, which is said.
+    Raises FileNotFoundError where there are no photographs to be had.
+    """
+    if not takes(get_dataloader, 'dataset'):
+        data_dir = _folder_for_others(data_dir)
+    with whole('get_dataloader'):
+        return call(get_dataloader, batch_size, image_size, data_dir, **ours)
+
+
+def _folder_for_others(data_dir):
+    chosen = setting('DCGAN_DATA')
+    if chosen.lower() not in NAMED_SETS:
+        folder = find_faces(chosen or data_dir)
+    else:
+        folder = data_dir if Path(data_dir).is_dir() else None
+    if folder is None:
+        raise FileNotFoundError(f'This get_dataloader reads photographs, and there is no folder '
+                                f"{data_dir}. Make one, or paste the notebook's own get_dataloader "
+                                f'over it, which also draws faces.')
+    print(f'This get_dataloader reads {folder}')
+    return str(folder)
+
+
+def dataset_of(loader):
+    """Return the ImageDataset of a loader; of one from elsewhere, all of its images as bytes."""
+    dataset = loader.dataset
+    if isinstance(dataset, ImageDataset):
+        return dataset
+    print(f'This loader is not of this notebook: all of its {len(dataset):,} images are read once, '
+          f'to judge generated faces by. None is held out.')
+    parts = [to_bytes(images) for images, *_ in DataLoader(dataset, 250)]
+    return ImageDataset(torch.cat(parts), source=f'{len(dataset):,} images of a loader from '
+                                                 f'elsewhere')
+
+
+def to_bytes(images):
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 # ------------------------------------------------------------------------------ a training loop
+
+_kept = None             # the losses of the training that call_train has kept
+
 
 
 def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
@@ -97,9 +149,31 @@ def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
     check_images(newest if loader is None else loader, newest, distance)
     others = [scope[name] for name in ('get_dataloader', 'build_network') if name in scope]
     config = config | dict(source_code=code_of(train, *others))       # Run adds that of D and G
+    global _kept
     if takes(train, 'config'):
-        return train(D, G, n_epochs, print_every, loader, distance, config)
-    return _adopt(train, D, G, n_epochs, print_every, loader, config)
+        _kept = train(D, G, n_epochs, print_every, loader, distance, config)
+    else:
+        _kept = _adopt(train, D, G, n_epochs, print_every, loader, config)
+    return _kept
+
+
+def keep_run(scope):
+    """Keep what a train from elsewhere has made as a run, where a cell of its own has called it.
+
+    scope  the notebook's globals(), with D, G, n_epochs, and losses, a list of pairs
+    Where call_train has called it, or train keeps a run itself, all is done already.
+    Raises ValueError where there are no losses.
+    """
+    losses, train = scope.get('losses'), scope['train']
+    if takes(train, 'config') or losses is _kept and losses is not None:
+        return
+    if not losses:
+        raise ValueError('losses: expected those that train returns. Call it in the cell above, '
+                         'as losses = train(D, G, n_epochs), and let it return them.')
+    config = config_of(scope) | dict(source_code=code_of(train))
+    with _apart(Path(SAMPLES)) as samples, _run(scope['D'], scope['G'], scope.get('loader'),
+                                                config) as run:
+        _keep(run, samples, losses, scope['n_epochs'])
 
 
 def check_images(loader, newest, distance):
@@ -123,16 +197,25 @@ def _adopt(train, D, G, n_epochs, print_every, loader, config):
         print(f'This train knows no {kind}: it runs on the CPU.')
         D.cpu()
         G.cpu()
+    with _run(D, G, loader, config) as run, _apart(Path(SAMPLES)):
+        losses = train(D, G, n_epochs, print_every)
+        _keep(run, SAMPLES, losses, n_epochs)
+    return losses
+
+
+def _run(D, G, loader, config):
     config = PLAIN | config | dict(resume=False, live_view=False)     # there is nothing to draw
     parts, fixed_z = dict(D=D, G=G, G_average=G), torch.zeros(0, config['z_size'])
-    with Run(parts, loader, fixed_z, config, draw=None) as run, _apart(Path(SAMPLES)):
-        losses = train(D, G, n_epochs, print_every)
-        if Path(SAMPLES).exists():
-            shutil.move(SAMPLES, run.samples)
-        run.adopt(_epochs_of(losses, n_epochs))
+    return Run(parts, loader, fixed_z, config, draw=None)
+
+
+def _keep(run, samples, losses, n_epochs):
+    """Keep losses and the pickle of grids as those of a run."""
+    if Path(samples).exists():
+        shutil.move(samples, run.samples)
+    run.adopt(_epochs_of(losses, n_epochs))
     print(f'This train keeps no checkpoints: its networks and losses are in {run.folder}/ now. '
           f'What follows draws faces with G as it is, from normal noise.')
-    return losses
 
 
 @contextlib.contextmanager
@@ -142,7 +225,7 @@ def _apart(path):
     if path.exists():
         os.replace(path, apart)
     try:
-        yield
+        yield apart
     finally:
         if apart.exists():
             os.replace(apart, path)
