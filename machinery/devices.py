@@ -169,11 +169,13 @@ def to_device(D, G, device, images, z_size):
 
     A network that reads its features with view() does not: then both keep the usual order, as they
     do on a Mac's GPU. They are tried on copies, which changes nothing in them and draws no random
-    numbers.
+    numbers. So is the number of threads: see advice_on_threads.
 
-    images  (n, 3, s, s), real ones: D has to give (n, 1) for them, and G images of their size
+    images  (n, 3, s, s), a batch of real ones: D has to give (n, 1) for them, and G images of their
+            size
     Raises ValueError where they do not.
     """
+    batch_size = len(images)
     images = images[:2].float().cpu()
     z = torch.zeros(len(images), z_size)
     for order in (memory_format(device), torch.contiguous_format):
@@ -185,6 +187,8 @@ def to_device(D, G, device, images, z_size):
         raise ValueError(' '.join(trials).strip())
     D.to(device, memory_format=order)
     G.to(device, memory_format=order)
+    if torch.device(device).type == 'cpu':
+        print(advice_on_threads(D, G, batch_size, z_size), end='')
 
 
 def _try(network, example, wanted, order):
@@ -227,17 +231,6 @@ def has_bfloat16(device):
     if device.type != 'cpu':
         return False
     return platform.machine() == 'x86_64' and torch.cpu._is_avx512_bf16_supported()
-
-
-@contextlib.contextmanager
-def n_threads(number):
-    """Within this block the CPU works with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def world():
@@ -289,6 +282,68 @@ def distributed(D, G, device):
         # New versions of torch have another word for broadcast_buffers.
         warnings.simplefilter('ignore', FutureWarning)
         return [DistributedDataParallel(network, broadcast_buffers=False) for network in (D, G)]
+
+
+# ----------------------------------------------------------------------------------------- threads
+
+SECONDS_OF_TRIAL = 1.0
+FASTER = 1.3         # times as fast: on a busy machine, less means nothing
+
+
+@contextlib.contextmanager
+def n_threads(number):
+    """Within this block the CPU works with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def advice_on_threads(D, G, batch_size, z_size):
+    """Return a line of advice where a training is clearly faster with fewer threads; else ''.
+
+    A thread that waits for another one keeps its core busy. So where something else takes a core,
+    where two cores are one, or where there are fewer than they seem, all of them wait for the last.
+    The passes of a step are tried on copies. Nothing that the training sees is changed: neither
+    networks, nor random numbers, nor the number of threads, which changes the last bits.
+    """
+    number = torch.get_num_threads()
+    if number == 1 or world()[1] > 1:
+        return ''
+    D, G = copy.deepcopy((D, G))
+    z = torch.randn(batch_size, z_size, generator=torch.Generator().manual_seed(0))
+
+    def take_passes():
+        fake = G(z)
+        (D(fake.detach()).sum() + D(fake).sum()).backward()
+
+    numbers = [number >> halvings for halvings in range(number.bit_length())]
+    random_before = random_state()
+    rates = {each: _per_second(take_passes, each, SECONDS_OF_TRIAL / len(numbers))
+             for each in numbers}
+    set_random_state(random_before)
+    best = max(rates, key=rates.get)
+    times = rates[best] / rates[number]
+    if times <= FASTER:
+        return ''
+    return (f'With threads = {best} among the parameters training would go {times:.1f} times as '
+            f'fast: the cores are busy, or fewer than they seem. Interrupt, set it and run again; '
+            f'a run goes on.\n')
+
+
+def _per_second(act, number, seconds):
+    """Return how often act() can be called in a second with so many threads."""
+    with n_threads(number):
+        act()                                    # not counted: the first time is slower
+        started = time.perf_counter()
+        n_calls, passed = 0, 0
+        while passed < seconds:
+            act()
+            n_calls += 1
+            passed = time.perf_counter() - started
+    return n_calls / passed
 
 
 # ----------------------------------------------------------------------------------- random numbers

@@ -1,15 +1,12 @@
 """The training step made fast from outside: bfloat16, a CUDA graph, a share of the batch."""
 import collections
-import copy
 import functools
-import time
 
 import torch
 
 from . import devices
 from .console import setting
-from .devices import n_threads, random_state, set_random_state
-from .identity import inner
+from .devices import random_state, set_random_state
 
 
 def capture(step, D, G, d_optimizer, g_optimizer):
@@ -30,26 +27,19 @@ def capture(step, D, G, d_optimizer, g_optimizer):
     """
     device = next(G.parameters()).device
     rank, n_processes = devices.world()
-    D, G = (in_bfloat16(network, device) for network in (D, G))
+    fast = setting('DCGAN_FAST', '1') != '0'
+    if fast and devices.has_bfloat16(device):
+        D, G = _BFloat16(D), _BFloat16(G)
     if n_processes > 1:
         D, G = devices.distributed(D, G, device)
     run = functools.partial(step, D, G, d_optimizer, g_optimizer)
     if n_processes > 1:
         return functools.partial(_step_on_share, run, rank, n_processes)
-    if is_fast() and device.type == 'cuda':
+    if fast and device.type == 'cuda':
         torch.backends.cudnn.benchmark = True            # batches keep their size: the search pays
         torch.set_float32_matmul_precision('high')       # TF32 for what is left in float32
         return Replayed(run, (D, G), (d_optimizer, g_optimizer), CudaGraphs())
     return run
-
-
-def is_fast():
-    return setting('DCGAN_FAST', '1') != '0'
-
-
-def in_bfloat16(network, device):
-    """Return a network that computes in bfloat16 if that is faster; else the network itself."""
-    return _BFloat16(network) if is_fast() and devices.has_bfloat16(device) else network
 
 
 class _BFloat16(torch.nn.Module):
@@ -70,61 +60,6 @@ def _step_on_share(step, rank, n_processes, real, z, **options):
     figures = step(real[rank::n_processes], z[rank::n_processes], **options)
     torch.distributed.all_reduce(figures)
     return figures / n_processes
-
-
-# ------------------------------------------------------------------------- fewer threads, if faster
-
-LONG = 1000          # batches: a shorter training is over before advice on it helps
-SECONDS_OF_TRIAL = 1.0
-FASTER = 1.3         # times as fast: on a busy machine, less means nothing
-
-
-def advice_on_threads(parts, loader, z_size, n_batches):
-    """Return a line of advice where a long training is clearly faster with fewer threads; else ''.
-
-    A thread that waits for another one keeps its core busy. So where something else takes a core,
-    where two cores are one, or where there are fewer than they seem, all of them wait for the last.
-    The passes of a step are tried on copies. Nothing that the training sees is changed: neither
-    networks, nor random numbers, nor the number of threads, which changes the last bits.
-    """
-    device = next(parts['G'].parameters()).device
-    number = torch.get_num_threads()
-    alone = devices.world()[1] == 1
-    if n_batches < LONG or device.type != 'cpu' or number == 1 or not alone:
-        return ''
-    D, G = (in_bfloat16(copy.deepcopy(parts[name]), device) for name in 'DG')
-    batch_size = getattr(inner(loader), 'batch_size', None) or 16
-    z = torch.randn(batch_size, z_size, generator=torch.Generator().manual_seed(0))
-
-    def take_passes():
-        fake = G(z)
-        (D(fake.detach()).sum() + D(fake).sum()).backward()
-
-    numbers = [number >> halvings for halvings in range(number.bit_length())]
-    random_before = random_state()
-    rates = {each: _per_second(take_passes, each, SECONDS_OF_TRIAL / len(numbers))
-             for each in numbers}
-    set_random_state(random_before)
-    best = max(rates, key=rates.get)
-    times = rates[best] / rates[number]
-    if times <= FASTER:
-        return ''
-    return (f'  With threads = {best} among the parameters this would go {times:.1f} times as '
-            f'fast: the cores are busy, or fewer than they seem. Interrupt, set it and run again: '
-            f'this run goes on.')
-
-
-def _per_second(act, number, seconds):
-    """Return how often act() can be called in a second with so many threads."""
-    with n_threads(number):
-        act()                                    # not counted: the first time is slower
-        started = time.perf_counter()
-        n_calls, passed = 0, 0
-        while passed < seconds:
-            act()
-            n_calls += 1
-            passed = time.perf_counter() - started
-    return n_calls / passed
 
 
 # --------------------------------------------------------------- a step recorded once, and replayed

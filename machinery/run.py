@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from . import console, files, identity
 from .devices import broadcast, random_state, set_random_state, world
-from .fast_step import advice_on_threads
 from .identity import groups_among, optimizers_among
 from .pictures import LiveView
 
@@ -97,9 +96,6 @@ class Run:
                      f'For a new run, set resume = False or another run_folder.')
             return
         n_batches = (n_epochs - done) * len(self.loader)
-        advice = advice_on_threads(self.parts, self.loader, self.fixed_z.shape[1], n_batches)
-        if advice:
-            self.say(advice)
         self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
         while self.counts['epoch'] < n_epochs:
             self.started = time.perf_counter()

@@ -4,23 +4,9 @@ import functools
 import pytest
 import torch
 
-from machinery import devices, fast_step, latent
+from machinery import devices, fast_step
 from machinery.drawn import drawn_faces
-from machinery.lesson import load_definitions
-from machinery.parameters import QUICK, configure
-from machinery.run import load_checkpoint
-from tests.tools import (
-    DEVICES,
-    NOTEBOOK,
-    expect,
-    expect_close,
-    expect_same_run,
-    needs_gpu,
-    numbers_of,
-    run_training,
-    tiny_training,
-    train_tiny,
-)
+from tests.tools import DEVICES, expect, expect_close, needs_gpu, numbers_of, tiny_training
 
 
 def training_on(device, notebook):
@@ -112,104 +98,3 @@ def test_step_is_one_graph(notebook):
     for _ in range(6):
         step(torch.zeros(8, 3, 32, 32, device='cuda'), torch.randn(8, 6, device='cuda'))
     assert not step.broken and len(step.replays) == 1
-
-
-# ------------------------------------------------------------------------------------------ threads
-
-
-@pytest.fixture
-def two_threads():
-    """torch with two threads, however many the machine would give it."""
-    with devices.n_threads(2):
-        yield
-
-
-def planted_rates(monkeypatch, **rates):
-    """Let so many calls a second be measured with one, two or four threads."""
-    by_number = {number: rates.get(name) for number, name in ((1, 'one'), (2, 'two'), (4, 'four'))}
-    monkeypatch.setattr(fast_step, '_per_second', lambda act, number, seconds: by_number[number])
-    monkeypatch.setattr(fast_step, 'LONG', 1)
-
-
-@pytest.mark.parametrize('rates, said', [
-    (dict(two=252, one=753), 'With threads = 1 among the parameters this would go 3.0 times'),
-    (dict(two=1147, one=766), ''),
-    (dict(two=100, one=129), '')])
-def test_fewer_threads_are_advised_where_they_are_faster(notebook, folder, monkeypatch, capsys,
-                                                         two_threads, rates, said):
-    """One line before the first step, and only where it is worth it; their number stays."""
-    planted_rates(monkeypatch, **rates)
-    train_tiny(notebook, 1)
-    before, *_ = capsys.readouterr().out.split('Epoch [')
-    assert said in before and before.count('\n') == bool(said)
-    assert torch.get_num_threads() == 2
-
-
-def test_best_of_several_numbers_of_threads(notebook, folder, monkeypatch, capsys):
-    planted_rates(monkeypatch, four=100, two=300, one=200)
-    for number, said in ((4, True), (1, False)):
-        with devices.n_threads(number):
-            train_tiny(notebook, 1)
-        assert ('With threads = 2 ' in capsys.readouterr().out) == said
-
-
-def test_short_trainings_try_no_threads(notebook, folder, monkeypatch, two_threads):
-    """As those of the tests, and of the preset smoke."""
-    monkeypatch.setattr(fast_step, '_per_second', None)
-    train_tiny(notebook, 1)
-
-
-DROPOUT = 'nn.LeakyReLU(0.2, inplace=True)]                # half as large'
-
-
-def test_trial_of_threads_changes_nothing(folder, monkeypatch, two_threads):
-    """Really taken, with a D that draws random numbers: the run is the same to the bit."""
-    noisy = load_definitions(NOTEBOOK, [(DROPOUT, f'nn.Dropout(0.1), {DROPOUT}')])
-    without = run_training(noisy, 1, resume=False)
-    calls = []
-    measure = fast_step._per_second
-
-    def measured(act, number, seconds):
-        calls.append(number)
-        return measure(act, number, 1e-3)
-
-    monkeypatch.setattr(fast_step, '_per_second', measured)
-    monkeypatch.setattr(fast_step, 'LONG', 1)
-    expect_same_run(without, run_training(noisy, 1, resume=False))
-    assert calls == [2, 1]
-
-
-def test_trial_that_leaves_its_random_numbers_is_seen(folder, monkeypatch, two_threads):
-    """The planted bug: without set_random_state the test above fails."""
-    monkeypatch.setattr(fast_step, 'set_random_state', lambda state: None)
-    with pytest.raises(AssertionError):
-        test_trial_of_threads_changes_nothing(folder, monkeypatch, None)
-
-
-def test_threads_are_kept_with_the_run(notebook, folder, monkeypatch, two_threads, capsys):
-    """The parameter sets them, a checkpoint knows it, and with another number the run goes on."""
-    monkeypatch.setenv('DCGAN_PRESET', 'quick threads=1')
-    config = configure(dict(QUICK))
-    assert config['threads'] == torch.get_num_threads() == 1
-    train_tiny(notebook, 1, resume=True)
-    train_tiny(notebook, 2, resume=True, threads=1)
-    assert 'Continuing checkpoints_gan/ after epoch 1' in capsys.readouterr().out
-    train_tiny(notebook, 3, resume=True, threads=2)
-    assert 'Continuing checkpoints_gan/ after epoch 2' in capsys.readouterr().out
-    assert load_checkpoint()['config']['threads'] == 2
-
-
-@pytest.mark.parametrize('size, expected', [(32, 1), (64, 2)])
-def test_inversion_of_small_pictures_takes_one_thread(notebook, monkeypatch, two_threads, size,
-                                                      expected):
-    """And gives the others back."""
-    taken = []
-
-    def search(G, starts, real, *_):
-        taken.append(torch.get_num_threads())
-        return starts, torch.zeros(len(starts))
-
-    monkeypatch.setattr(latent, 'search', search)
-    G = notebook.Generator(6, 4, size)
-    latent.invert(G, drawn_faces(2, size), n_steps=2, features=0)
-    assert set(taken) == {expected} and torch.get_num_threads() == 2
