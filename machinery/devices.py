@@ -329,8 +329,8 @@ def advice_on_threads(D, G, batch_size, z_size):
     if times <= FASTER:
         return ''
     return (f'With threads = {best} among the parameters training would go {times:.1f} times as '
-            f'fast: the cores are busy, or fewer than they seem. Interrupt, set it and run again; '
-            f'a run goes on.\n')
+            f'fast: the networks are small, or the cores busy, or fewer than they seem. Interrupt, '
+            f'set it and run again; a run goes on.\n')
 
 
 def _per_second(act, number, seconds):
