@@ -12,7 +12,6 @@ import types
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 
 from .batches import ImageDataset
 from .console import call, check_choice, setting, takes, whole
@@ -111,18 +110,14 @@ def _folder_for_others(data_dir):
 
 def dataset_of(loader):
     """Return the ImageDataset of a loader; of one from elsewhere, all of its images as bytes."""
-    dataset = loader.dataset
+    dataset = getattr(loader, 'dataset', None)
     if isinstance(dataset, ImageDataset):
         return dataset
-    print(f'This loader is not of this notebook: all of its {len(dataset):,} images are read once, '
-          f'to judge generated faces by. None is held out.')
-    parts = [to_bytes(images) for images, *_ in DataLoader(dataset, 250)]
-    return ImageDataset(torch.cat(parts), source=f'{len(dataset):,} images of a loader from '
-                                                 f'elsewhere')
-
-
-def to_bytes(images):
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+    print('This loader is not of this notebook: all of its images are read once, for what judges '
+          'faces. None is held out.')
+    batches = [(images * 255).round().to(torch.uint8) for images, *_ in loader]
+    images = torch.cat(batches)
+    return ImageDataset(images, source=f'{len(images):,} images of a loader from elsewhere')
 
 
 # ------------------------------------------------------------------------------ a training loop

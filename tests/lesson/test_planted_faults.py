@@ -384,6 +384,7 @@ def test_planted_faults_are_caught(request, monkeypatch, folder, capsys, plant, 
     capsys.readouterr()
     try:
         test(**arguments)
-    except (AssertionError, OSError, ValueError, RuntimeError, KeyError):
+    except (AssertionError, OSError, ValueError, RuntimeError, KeyError) as error:
+        assert len(str(error)) < 25 * 100, 'more than a screen'
         return
     assert 'Unlike DCGAN' in capsys.readouterr().out
