@@ -152,7 +152,9 @@ def test_discriminator_layers(Discriminator):
         look_at_kernels(convolutions)
         look_at_batch_norm(D, len(depths) - 1, **parameters)
         slopes = sorted({layer.negative_slope for layer in layers_of(D, nn.LeakyReLU)})
-        remark_unless(slopes == [0.2], 'Slopes of the layers of leaky ReLU', slopes, [0.2])
+        in_forward = not layers_of(D, (nn.ReLU, nn.LeakyReLU))      # F.leaky_relu tells no slope
+        remark_unless(in_forward or slopes == [0.2], 'Slopes of the layers of leaky ReLU', slopes,
+                      [0.2])
         pooling = layers_of(D, (nn.MaxPool2d, nn.AvgPool2d))
         remark_unless(pooling == [], 'Pooling layers', pooling, [])
         expect_logits(D, **parameters)
@@ -703,8 +705,9 @@ def check_step(train_step, batch_size, **options):
     expect_close('d_loss, g_loss, D(x), D(G(z))', out, expected, 1e-5, **parameters)
     for name, ours, by_hand in (('D', D, D2), ('G', G, G2)):
         for p, p2 in zip(ours.parameters(), by_hand.parameters(), strict=True):
-            expect_close(f'Weights of {name} after one step', p.detach(), p2.detach(), 2e-6,
-                         **parameters)
+            largest = max(1, p2.abs().max().item())        # float32 rounds by so much more
+            expect_close(f'Weights of {name} after one step', p.detach(), p2.detach(),
+                         2e-6 * largest, **parameters)
             if name == 'G' and p.grad is not None:
                 expect_close('Gradients of G', p.grad, p2.grad, 1e-5, **parameters)
         trainable = all(p.requires_grad for p in ours.parameters())

@@ -618,6 +618,13 @@ BAD_VIEWS = {
 
 # --------------------------------------------------------------------------------------------- all
 
+NORM = '''
+def slope_penalty(D, x, wanted):
+    x = x.detach().clone().requires_grad_(True)
+    gradient = torch.autograd.grad(D(x).sum(), x, create_graph=True)[0]
+    slope = gradient.view(len(x), -1).norm(dim=1)
+    return ((slope - wanted) ** 2).mean()
+'''
 RIGHT = {
     'test_get_dataloader': LOADERS,
     'test_scale': SCALES,
@@ -628,6 +635,8 @@ RIGHT = {
     'test_losses': LOSSES,
     'test_make_optimizers': OPTIMIZERS,
     'test_plain_step': STEPS,
+    'test_gradient_penalty': {'norm': NORM},
+    'test_train_step': {'norm in the penalty': NORM},
     'test_train': LOOPS,
     'test_view_samples': VIEWS,
 }
