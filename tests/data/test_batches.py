@@ -73,14 +73,15 @@ def test_images_that_are_held_out():
     """None is lost, none is on both sides; files and labels go with their images; drawn anew."""
     images = torch.arange(300, dtype=torch.int32)[:, None, None, None].expand(-1, 3, 2, 2)
     names = [f'{number}.jpg' for number in range(300)]
-    everything = ImageDataset(images, torch.arange(300), 'faces/', names, may_be_mirrored=False)
+    everything = ImageDataset(images, torch.arange(300), 'faces/', names, may_be_mirrored=False,
+                              kind='svhn')
     faces = everything.hold_out(0.1)
     numbers, held_out = faces.images[:, 0, 0, 0].tolist(), faces.held_out[:, 0, 0, 0].tolist()
     assert len(held_out) == 30 and len(faces) == 270
     assert sorted(numbers + held_out) == list(range(300))
     assert faces.labels.tolist() == numbers
     assert faces.files == [f'{number}.jpg' for number in numbers]
-    assert (faces.source, faces.may_be_mirrored) == ('faces/', False)
+    assert (faces.source, faces.may_be_mirrored, faces.kind) == ('faces/', False, 'svhn')
     assert held_out[:3] != [0, 1, 2] and held_out[-1] > 250       # from everywhere, not one end
     torch.manual_seed(1)                                          # not that of the run
     assert torch.equal(everything.hold_out(0.1).held_out, faces.held_out)
