@@ -85,9 +85,10 @@ CHOICES = {                  # what the class begins with, to choose other value
 }
 BY_HAND = {'the choice of values, with reasons': 3, 'the closing question': 3}
 
-LEFT_OUT = {                 # id of a cell: why the class does not see it
-    'newhand02': 'asks for what the next cell shows',
-    'newhand03': 'has the lines of plain_step',
+SHORTER = {                  # id of a cell: (the name whose statement begins what tells, instead)
+    'newhand03': ('d_loss', (
+        'plain_step(first_D, first_G, first_d_optimizer, first_g_optimizer, real, z)\n'
+        "show_answers('after a step')")),
 }
 PROSE = re.compile(r'<!-- (before|instead of) (\w+) -->\n(.*?)\n(?=<!--|$)', re.DOTALL)
 
@@ -207,7 +208,7 @@ def class_cells(cells):
             made.append(prose(f'before-{number}', own['before', number]))
         if ('instead of', number) in own:
             made.append(prose(number, own['instead of', number]))
-        elif number not in LEFT_OUT:
+        else:
             made.append(class_cell(cell, extra))
     return made
 
@@ -224,8 +225,17 @@ def class_cell(cell, extra):
         return cell | dict(source=without_lost_links(source), metadata=metadata)
     if acts_on(source, extra):
         metadata['tags'] = [*metadata.get('tags', []), 'raises-exception']
+    if cell['id'] in SHORTER:
+        source = shortened(source, *SHORTER[cell['id']])
     return cell | dict(source=with_choices(with_gaps(source)), metadata=metadata,
                        outputs=[], execution_count=None)
+
+
+def shortened(source, name, instead):
+    """Return the source of a cell with other lines from the statement on that sets a name."""
+    first = next(node.lineno for node in ast.parse(source).body
+                 if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name)
+    return '\n'.join([*source.splitlines()[:first - 1], instead])
 
 
 def without_lost_links(text):
