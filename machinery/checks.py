@@ -135,9 +135,13 @@ def checked_answer(name, answer):
     for network in several:
         if isinstance(network, nn.Module):
             what = f'{type(network).__name__}.forward'
-            network.register_forward_hook(
-                lambda _, inputs, output, what=what: checked_answer(what, output))
+            network.register_forward_hook(functools.partial(check_output, what))
     return answer
+
+
+def check_output(what, _, inputs, output):
+    """A hook that is pickled with its network, where a loop saves that."""
+    checked_answer(what, output)
 
 
 # ----------------------------------------------------------------------------- what a test needs
@@ -207,6 +211,11 @@ def global_names(function, **names):
         scope.update(before)
 
 
+def on_the_cpu(function):
+    """Lend a function the global names of a machine without a GPU, for as long as a block runs."""
+    return global_names(function, train_on_gpu=False, device=torch.device('cpu'))
+
+
 def tiny_training(scope, n_images=10, batch_size=4, lr=2e-4, seed=0):
     """Build a training that takes a blink. With the defaults, the last batch of an epoch is short.
 
@@ -222,5 +231,6 @@ def tiny_training(scope, n_images=10, batch_size=4, lr=2e-4, seed=0):
     faces = ImageDataset(drawn_faces(n_images, 32))
     loader = DataLoader(faces, batch_size, shuffle=True, collate_fn=faces.collate)
     names = dict(celeba_train_loader=loader, d_optimizer=d_optimizer, g_optimizer=g_optimizer,
-                 batch_size=batch_size, img_size=32, z_size=6, train_on_gpu=False)
+                 batch_size=batch_size, img_size=32, z_size=6, train_on_gpu=False,
+                 device=torch.device('cpu'))
     return D, G, names

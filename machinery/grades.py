@@ -16,7 +16,7 @@ from .lesson import NOTEBOOK, code_cells, define, is_definition, load_definition
 
 MOST = 160               # letters of one line in the summary
 points = {}              # {test: None for a point, else the sentence that says why there is none}
-unread = {}              # {first line of a cell: why it cannot be read}
+unread = {}              # {first line of a cell: that it does not compile, or cannot be run}
 
 
 class Submission:
@@ -31,7 +31,7 @@ class Submission:
                 self._names |= define(as_python(source), self._module, number, may_run)
             except Exception as error:           # a stranger's cell can raise anything
                 first = next(filter(None, map(str.strip, source.splitlines())), '')
-                unread[first] = sentence(error)
+                unread[first] = what_is_wrong(error)
 
     def __getattr__(self, name):
         if name not in self._names:
@@ -72,6 +72,13 @@ def sentence(error):
     return shortened(' '.join(text.split()))
 
 
+def what_is_wrong(error):
+    """Say why a cell cannot be run."""
+    if isinstance(error, SyntaxError):
+        return f'does not compile: {error.msg} in line {error.lineno}'
+    return f'cannot be run: {sentence(error)}'
+
+
 def shortened(text):
     return text if len(text) <= MOST else f'{text[:MOST]} …'
 
@@ -104,4 +111,4 @@ def pytest_terminal_summary(terminalreporter):
         point = '0' if why else '1'
         terminalreporter.line(f'{point}  {test.removeprefix("test_"):22} {why or ""}'.rstrip())
     for first, why in unread.items():
-        terminalreporter.line(f'The cell "{shortened(first)}" cannot be read: {why}')
+        terminalreporter.line(f'The cell "{shortened(first)}" {why}')

@@ -550,6 +550,9 @@ LOOPS = {
         '                    epoch + 1, n_epochs, d_loss.item(), g_loss.item())',
         "f'Epoch [{epoch + 1:5d}/{n_epochs:5d}] | d_loss: {d_loss.item():6.4f} | '\n"
         "                      f'g_loss: {g_loss.item():6.4f}'"),
+    'lines of its own': LOOP.replace('Epoch [{:5d}/{:5d}]', '{}/{}'),
+    'grids of 32, networks kept': LOOP.replace('size=(16, z_size)', 'size=(32, z_size)').replace(
+        '        G.train()\n', "        G.train()\n        torch.save(G.state_dict(), 'G.pt')\n"),
     'noise by the loader': LOOP.replace('batch_size = real_images.size(0)',
                                         'batch_size = celeba_train_loader.batch_size'),
     'written after each epoch': LOOP.replace(
