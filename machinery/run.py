@@ -5,6 +5,7 @@ checkpoints_gan/best.pt          the run at the epoch whose faces came nearest t
 checkpoints_gan/previous.pt      what latest.pt was an epoch earlier
 checkpoints_gan/latest.pt        networks, optimizers, random state and counters. Written last: what
                                  is not in it has not happened, and is written anew
+checkpoints_gan/losses.npz       all figures and distances for NumPy, written at the end
 train_samples.pkl                the contract's pickle, a grid of faces for each epoch: written
                                  whole now and then, and at the end
 """
@@ -29,6 +30,9 @@ from .pictures import LiveView
 CHECKPOINTS = 'checkpoints_gan'
 DRIVE = '/content/drive/MyDrive'     # of Google, where a Colab notebook has mounted it
 N_JUDGED = 2000      # generated images that the distance is asked of
+YOUNG = 1000         # steps before which no warning is given
+SATURATED = 0.97     # D(x) - D(G(z)) from which D tells real from fake almost every time
+COLLAPSED = 0.05     # spread of a grid's pixels under which its faces are one and the same
 
 
 @dataclasses.dataclass
@@ -95,6 +99,10 @@ class Run:
             self.say(f'All {done} epochs are done; to train further, raise n_epochs above that. '
                      f'For a new run, set resume = False or another run_folder.')
             return
+        if done == 0 and self.config['start'] and self.distance:
+            before, _ = self._measure() or (math.nan, 0)
+            self._say_and_keep(f'Before this training, the pair in {self.config["start"]} comes to '
+                               f'FFD {before:.2f}.')
         n_batches = (n_epochs - done) * len(self.loader)
         self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
         while self.counts['epoch'] < n_epochs:
@@ -149,6 +157,8 @@ class Run:
                 now.distance = self._measure()
         finally:                     # the epoch is trained, however its measuring ended
             self._say_and_keep(epoch_line(self))
+            for warning in warnings(self):
+                self._say_and_keep(warning)
             self.now = Epoch()
             if self.rank == 0:
                 self._save_or_say(self._save)
@@ -236,7 +246,7 @@ class Run:
         if self.bar is not None:
             self.bar.close()
         if self.rank == 0:
-            self._save_or_say(self._write_samples)
+            self._save_or_say(self._write_end)
             self.lock.release()
         if self.saved < self.counts['epoch']:
             print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train '
@@ -276,6 +286,14 @@ class Run:
         if grids:                    # a loop from elsewhere writes its own
             files.save_samples(grids, self.samples)
         self.n_in_samples = self.saved
+
+    def _write_end(self):
+        """Write what is for others to read, of the epochs that are on disk."""
+        self._write_samples()
+        if self.saved > 0:
+            figures = figures_of(self.epochs_done[:self.saved])
+            files.write_atomically(self.folder / 'losses.npz',
+                                   lambda file: np.savez(file, **figures))
 
     def _save_or_say(self, save):
         """Call save(); where the disk does not take it, say so, for training goes on."""
@@ -344,6 +362,19 @@ def is_best(epochs):
     distances = [epoch.distance[0] if epoch.distance else math.inf for epoch in epochs]
     *before, last = math.inf, *distances
     return last < min(before, default=math.inf)
+
+
+def warnings(run):
+    """Yield a sentence where D has won, and one where G draws one and the same face."""
+    if run.n_steps < YOUNG:
+        return
+    epoch = run.epochs_done[-1]
+    _, _, d_real, d_fake = epoch.steps.mean(0).tolist()
+    if d_real - d_fake > SATURATED:
+        yield ('  Warning: D tells real from fake almost every time; '
+               'G has little left to learn from.')
+    if epoch.grid.std(0).mean() < COLLAPSED:
+        yield '  Warning: the sixteen samples are nearly one and the same: G has collapsed.'
 
 
 def epoch_line(run):
@@ -459,7 +490,11 @@ def load_history(folder=CHECKPOINTS):
     distances  (n, 3): epoch, distance to real faces, seconds that measuring it took
     Raises FileNotFoundError where there is no run, or not yet an epoch of it.
     """
-    epochs = load_epochs(folder, load_checkpoint(folder)['epoch'])
+    return figures_of(load_epochs(folder, load_checkpoint(folder)['epoch']))
+
+
+def figures_of(epochs):
+    """Return what load_history gives of epochs: a dict of arrays."""
     steps = torch.cat([epoch.steps for epoch in epochs])
     arrays = dict(zip(('d_loss', 'g_loss', 'd_real', 'd_fake'), steps.T.numpy(), strict=True))
     arrays['per_epoch'] = np.array([len(epoch.steps) for epoch in epochs])
@@ -474,6 +509,12 @@ def epoch_path(folder, number):
 
 
 def load_epochs(folder, n_epochs):
-    """Read the first epochs; ValueError or FileNotFoundError where one is damaged or gone."""
-    return [Epoch(**files.load_safely(epoch_path(folder, number)))
-            for number in range(1, n_epochs + 1)]
+    """Read the first epochs; one whose file is damaged or gone has no figures, and says so."""
+    epochs = []
+    for path in (epoch_path(folder, number) for number in range(1, n_epochs + 1)):
+        try:
+            epochs.append(Epoch(**files.load_safely(path)))
+        except (OSError, TypeError, ValueError):
+            line = f'  {path} is damaged or gone: its figures and its grid are left out.'
+            epochs.append(Epoch(torch.zeros(0, 4), lines=[line]))
+    return epochs

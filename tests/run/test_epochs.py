@@ -9,7 +9,7 @@ import torch
 from machinery.files import load_samples
 from machinery.parameters import PLAIN
 from machinery.run import Run, load_history
-from tests.tools import Acting, expect_same_run, raises, run_training, train_tiny
+from tests.tools import Acting, damage, expect_same_run, raises, run_training, train_tiny
 
 SAMPLES = Path('train_samples.pkl')
 EPOCHS = Path('checkpoints_gan/epochs')
@@ -138,3 +138,25 @@ def test_run_of_the_version_before_is_resumed(notebook, folder, capsys):
     capsys.readouterr()
     expect_same_run(whole, run_training(notebook, 3, resume=True))
     assert 'Continuing checkpoints_gan/ after epoch 2' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('how', [damage, Path.unlink])
+def test_damaged_epoch_stops_nothing(notebook, folder, capsys, how):
+    """Its figures and its grid are lost, and that is said; the run goes on."""
+    whole = run_training(notebook, 3)
+    how(EPOCHS / '0002.pt')
+    run = run_training(notebook, 4, resume=True)
+    assert 'epochs/0002.pt is damaged or gone' in capsys.readouterr().out
+    kept = [whole['samples'][0], whole['samples'][2]]
+    assert len(run['samples']) == 3 and all(map(torch.equal, kept, run['samples']))
+    assert load_history()['per_epoch'].tolist() == [3, 0, 3, 3]
+
+
+def test_interrupt_keeps_the_losses_file(notebook, folder):
+    """losses.npz is there after an interrupt, with all finished epochs."""
+    def interrupted_at_batch_8(loader):
+        return Acting(loader, at=8, act=raises(KeyboardInterrupt()))
+
+    train_tiny(notebook, 4, wrap=interrupted_at_batch_8)
+    assert len(load_history()['per_epoch']) == 2
+    assert Path('checkpoints_gan/losses.npz').exists()

@@ -131,3 +131,17 @@ def test_preset_few_fits_its_pair():
     few = parameters.QUICK | parameters.PRESETS['few']
     generator = load_pair(few['start'])['generator']
     assert (generator['img_size'], generator['conv_dim']) == (few['img_size'], few['g_conv_dim'])
+
+
+def test_distance_of_the_pair_is_said_before_training(notebook, pair, capsys):
+    """Who makes a good pair worse sees it; it is said again where the run goes on."""
+    D, G, names = tiny_training(vars(notebook))
+    vars(notebook).update(names)
+    helpers.start_from(pair, D, G)
+    distances = iter([7.25, 8.5, 9.5])
+    config = dict(start=pair, ema_decay=0.9, resume=True)
+    for n_epochs in (1, 2):
+        notebook.train(D, G, n_epochs, config=config, distance=lambda images: next(distances))
+        before, after = capsys.readouterr().out.split('Before this training, the pair in ')
+        assert after.startswith(f'{pair} comes to FFD 7.25.') and 'epoch    1' not in before
+    assert helpers.load_history()['distances'][:, 1].tolist() == [8.5, 9.5]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import helpers
+from machinery import run as run_room
 from machinery.files import load_samples
 from machinery.run import load_checkpoint
 from tests.tools import (
@@ -192,3 +193,14 @@ def bytes_of_tensors():
     gc.collect()
     tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def test_warnings_of_collapse_and_saturation(notebook, folder, monkeypatch, capsys):
+    """One and the same face sixteen times, and a D that is always right, get a line each."""
+    figures = torch.tensor([0.0, 9.0, 0.999, 0.001])
+    monkeypatch.setattr(run_room, 'YOUNG', 3)
+    monkeypatch.setattr(notebook, 'generate', lambda G, z: torch.zeros(16, 3, 32, 32))
+    monkeypatch.setattr(notebook, 'train_step', lambda *_, **__: figures)
+    train_tiny(notebook, 1, print_every=50)
+    printed = capsys.readouterr().out
+    assert 'G has collapsed' in printed and 'D tells real from fake' in printed
