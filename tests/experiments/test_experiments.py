@@ -19,6 +19,7 @@ from experiments import (
     compare,
     encoder,
     export,
+    failures,
     few_images,
     figures,
     memorisation,
@@ -46,8 +47,8 @@ def leave_the_process_as_it_was():
     torch.set_num_threads(n_threads)
 
 
-COMMANDS = [balance, bench, commands, compare, encoder, export, figures, memorisation, pictures,
-            study, tables]
+COMMANDS = [balance, bench, commands, compare, encoder, export, failures, figures, memorisation,
+            pictures, study, tables]
 
 # ------------------------------------------------------------------------ documents and csv files
 
