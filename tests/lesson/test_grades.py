@@ -53,7 +53,7 @@ def test_points_of_a_notebook_with_gaps(theirs):
             'random_flip'} <= set(passed)
     assert 'scale returned nothing: write it in the cell above.' in failed['scale']
     assert 'slerp is missing' in failed['slerp'] and 'real_loss is missing' in failed['losses']
-    assert "name 'no_such_name' is not defined" in failed['weights_init_normal']
+    assert "weights_init_normal uses 'no_such_name'" in failed['weights_init_normal']
     assert 'expected (50, 3, 32, 32), found (50, 25)' in failed['generator']
     assert 'view_samples is missing' in failed['view_samples']
     assert 'The cell "def real_loss(D_out):" does not compile: invalid syntax in line 2' in lines
