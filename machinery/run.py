@@ -240,14 +240,21 @@ class Run:
         return '', (state, path)
 
     def __exit__(self, kind, error, trace):
-        """End the run; an interrupt ends here."""
+        """End the run, and leave the folder to others; an interrupt ends here."""
+        try:
+            return self._end(error)
+        finally:                     # also where a second interrupt ends the end
+            if self.rank == 0:
+                self.lock.release()
+
+    def _end(self, error):
+        """Write and say what the end asks for; return whether it was an interrupt."""
         if error is None or isinstance(error, KeyboardInterrupt):
             self.view.show(self)
         if self.bar is not None:
             self.bar.close()
         if self.rank == 0:
             self._save_or_say(self._write_end)
-            self.lock.release()
         if self.saved < self.counts['epoch']:
             print(f'NOT ON DISK: what came after epoch {self.saved}. Free some space and train '
                   f'again.')

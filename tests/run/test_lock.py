@@ -9,6 +9,7 @@ import torch
 
 from machinery.devices import random_state, set_random_state
 from machinery.files import load_samples
+from machinery.run import Run
 from tests.tools import (
     PROJECT,
     Acting,
@@ -55,6 +56,15 @@ def test_folder_is_free_after_any_end(notebook, folder, end):
         training_with(notebook, 4, raises(end('the end')))
     except Exception as error:
         held = error                                         # noqa: F841
+    assert len(run_training(notebook, 4, resume=True)['samples']) == 4
+
+
+def test_folder_is_free_after_a_second_interrupt(notebook, folder, monkeypatch):
+    """Ctrl-C twice: the second one comes while the run ends, and the notebook holds it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, '_write_end', raises(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt) as held:       # noqa: F841
+            training_with(notebook, 4, raises(KeyboardInterrupt()))
     assert len(run_training(notebook, 4, resume=True)['samples']) == 4
 
 
