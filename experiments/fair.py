@@ -21,7 +21,8 @@ of 5,000 generated faces; its floor is that of 5,000 faces of FOLDER.
 
 G is judged as it is and as its average, kept beside it in the same run. Seconds are those of the
 passes over the images, processor time on one thread: building, saving and judging are left out.
-fair_summary.csv compares by geometric means. Ctrl-C keeps finished runs.
+fair_summary.csv compares by geometric means, fair.png shows them (--figure: no runs, only these).
+Ctrl-C keeps finished runs.
 """
 import itertools
 import math
@@ -33,6 +34,7 @@ import scipy.stats
 
 import helpers
 from experiments import common, runs
+from experiments.common import plt
 from experiments.race import OURS
 from experiments.settings import BASE, RECIPE, in_words
 from machinery import files
@@ -283,33 +285,66 @@ def log_mean(values):
     return statistics.mean(map(math.log, values))
 
 
-def ratio_of(values, base):
-    """Return (ratio of geometric means, its 95 % interval's ends, p), by Welch's test on logs."""
-    logs, base_logs = [[math.log(value) for value in each] for each in (values, base)]
-    test = scipy.stats.ttest_ind(logs, base_logs, equal_var=False)
-    low, high = test.confidence_interval(0.95)
-    ratio = math.exp(log_mean(values) - log_mean(base))
-    return ratio, math.exp(low), math.exp(high), test.pvalue
+def log_variance(values):
+    return statistics.variance(map(math.log, values))
+
+
+def ratio_of(values, base, common_spread=None):
+    """Return (ratio of geometric means, its 95 % interval's ends, p), by a t test on logarithms.
+
+    common_spread  (variance of the logarithms, degrees of freedom) where it is the same for many
+                   recipes; without it, Welch's test takes that of each of the two
+    """
+    if common_spread:
+        variance, freedom = common_spread
+        squared_error = variance / len(values) + variance / len(base)
+    else:
+        parts = [log_variance(each) / len(each) for each in (values, base)]
+        squared_error = sum(parts)
+        freedom = squared_error ** 2 / sum(
+            part ** 2 / (len(each) - 1) for part, each in zip(parts, (values, base), strict=True))
+    difference = log_mean(values) - log_mean(base)
+    error = math.sqrt(squared_error)
+    reach = scipy.stats.t.ppf(0.975, freedom) * error
+    p_value = 2 * scipy.stats.t.sf(abs(difference) / error, freedom)
+    return (*map(math.exp, (difference, difference - reach, difference + reach)), float(p_value))
+
+
+def spread_of(groups):
+    """Return the spread that lists of distances have in common, as ratio_of takes it."""
+    freedom = sum(len(values) - 1 for values in groups)
+    squares = sum(log_variance(values) * (len(values) - 1) for values in groups if len(values) > 1)
+    return squares / freedom, freedom
 
 
 def summarise(rows):
     """Return rows for fair_summary.csv: each recipe, and its ratio to the one it is held against.
 
     The tuned recipe and ours are held against the paper's, ours also against the tuned one, and
-    what is left out of ours against ours with the same seeds. Of the latter p is also corrected for
-    their number, by the procedure of Benjamini and Hochberg.
+    what is left out of ours against ours. These have few seeds each, so their spread is taken to be
+    a common one; and p is corrected for their number, by the procedure of Benjamini and Hochberg.
     """
-    groups = common.grouped(rows, 'recipe', 'average', 'budget', 'device')
+    groups = common.grouped(rows, 'recipe', 'average', 'budget')
     found = []
-    for (recipe, average, budget, device), group in groups.items():
+    for (recipe, average, budget), group in groups.items():
         for base in bases_of(recipe, average):
-            against = groups.get((*base, budget, device), []) if base else []
-            found.append(summary_of(group, against, base))
-    left_out = [row for row in found if row.get('against') == 'ours, average yes']
-    if left_out:
-        corrected = scipy.stats.false_discovery_control([float(row['p']) for row in left_out])
-        for row, p in zip(left_out, corrected, strict=True):
-            row['p_corrected'] = f'{p:.4f}'
+            row = facts_of(group)
+            against = groups.get((*base, budget)) if base else None
+            if against and base != ('ours', 'yes'):
+                row |= held_against(group, against)
+            found.append(row)
+    kin = {key: group for key, group in groups.items()
+           if key[0].startswith('ours') and key[2] == str(SHORT)}
+    ours = kin.pop(('ours', 'yes', str(SHORT)), None)
+    if ours and kin:
+        spread = spread_of([distances(group) for group in (ours, *kin.values())])
+        compared = {key: held_against(group, ours, spread) for key, group in kin.items()}
+        corrected = scipy.stats.false_discovery_control([float(each['p'])
+                                                         for each in compared.values()])
+        for each, p in zip(compared.values(), corrected, strict=True):
+            each['p_corrected'] = f'{p:.4f}'
+        for row in found:
+            row |= compared.get((row['recipe'], row['average'], row['budget']), {})
     return found
 
 
@@ -324,25 +359,65 @@ def bases_of(recipe, average):
     return [('ours', 'yes')]
 
 
-def summary_of(group, against, base):
-    seeds = {row['seed'] for row in group}
-    values = [float(row['ffd']) for row in group]
-    if base and base[0] == 'ours':
-        against = [row for row in against if row['seed'] in seeds]
-    base_values = [float(row['ffd']) for row in against]
-    row = dict(recipe=group[0]['recipe'], average=group[0]['average'], budget=group[0]['budget'],
-               n_seeds=len(group), ffd=f'{math.exp(log_mean(values)):.4f}',
-               images_seen=group[0]['images_seen'],
-               seconds=f'{statistics.median(float(row["seconds"]) for row in group):.1f}',
-               lowest=f'{min(values):.4f}', highest=f'{max(values):.4f}', floor=group[0]['floor'],
-               device=group[0]['device'], torch=group[0]['torch'],
-               command=common.command('fair', '--figure'))
-    if len(values) > 1 and len(base_values) > 1:
-        figures = ratio_of(values, base_values)
-        row |= dict(zip(('ratio', 'ratio_low', 'ratio_high', 'p'),
-                        (f'{figure:.4f}' for figure in figures), strict=True))
-        row['against'] = f'{base[0]}, average {base[1]}'
-    return row
+def distances(rows):
+    return [float(row['ffd']) for row in rows]
+
+
+def facts_of(group):
+    """Return what a row says of the runs of one recipe and length."""
+    values = distances(group)
+    first = {name: group[0][name] for name in ('recipe', 'average', 'budget', 'images_seen',
+                                               'floor', 'device', 'torch')}
+    seconds = statistics.median(float(row['seconds']) for row in group)
+    return first | dict(
+        n_seeds=len(group), seconds=f'{seconds:.1f}',
+        ffd=f'{math.exp(log_mean(values)):.4f}', lowest=f'{min(values):.4f}',
+        highest=f'{max(values):.4f}', command=common.command('fair', '--figure'))
+
+
+def held_against(group, base, common_spread=None):
+    """Return what a row says of two groups of runs; nothing where no spread is known."""
+    if not common_spread and min(len(group), len(base)) < 2:
+        return {}
+    figures = ratio_of(distances(group), distances(base), common_spread)
+    names = 'ratio', 'ratio_low', 'ratio_high', 'p'
+    against = f'{base[0]["recipe"]}, average {base[0]["average"]}'
+    return dict(against=against) | {name: f'{figure:.4f}'
+                                    for name, figure in zip(names, figures, strict=True)}
+
+
+# -------------------------------------------------------------------------------------- the figure
+
+LINES = {                    # {(recipe, average): words}
+    ('paper', 'no'): "the paper's recipe",
+    ('paper', 'yes'): 'with an average of G',
+    ('tuned', 'yes'): "the paper's, tuned",
+    ('ours', 'yes'): 'ours'}
+
+
+def draw(path, rows):
+    """Draw the distance after each length: a dot for each seed, a line for each recipe's mean."""
+    _, axes = plt.subplots(figsize=(7, 3.6), layout='constrained')
+    groups = common.grouped(rows, 'recipe', 'average')
+    for (which, words), colour in zip(LINES.items(), ('C0', 'C9', 'C1', 'C2'), strict=True):
+        mine = groups.get(which, [])
+        points = [(int(row['budget']), float(row['ffd'])) for row in mine]
+        axes.plot(*zip(*points, strict=True), 'o', color=colour, markersize=4, alpha=0.6)
+        budgets = sorted({budget for budget, _ in points})
+        means = [math.exp(log_mean([distance for budget, distance in points if budget == each]))
+                 for each in budgets]
+        axes.plot(budgets, means, color=colour, label=words)
+    axes.axhline(float(rows[0]['floor']), color='black', linestyle='--', linewidth=0.8,
+                 label='other real faces')
+    axes.set(xscale='log', yscale='log', xlabel='processor seconds',
+             ylabel='Fréchet face distance')
+    axes.set_xticks([SHORT, LONG], [str(SHORT), str(LONG)])
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.grid(alpha=0.2)
+    axes.legend()
+    common.save_figure(path)
 
 
 # ------------------------------------------------------------------------------------- the command
@@ -369,7 +444,10 @@ def main(arguments=None):
         options.identities = options.identities.resolve()
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
-    tables.summary.write(summarise(tables.race.read()))
+    rows = tables.race.read()
+    tables.summary.write(summarise(rows))
+    if all(which in common.grouped(rows, 'recipe', 'average') for which in LINES):
+        draw(options.into / 'fair.png', rows)
     sys.exit(f'{n_failed} runs failed' if n_failed else 0)
 
 

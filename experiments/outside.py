@@ -13,6 +13,7 @@ that is no face is judged too. A row a generator: outside.csv. Half a minute eac
 
 It wants: .venv/bin/pip install dlib-bin face-recognition-models
 """
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from machinery.metric import to_uint8
 
 try:
     import dlib
-    import face_recognition_models
 except ImportError:
     dlib = None
 
@@ -40,12 +40,17 @@ COLUMNS = ('generator', 'image_size', 'ffd', 'n_generated', 'outside', 'n_descri
 REAL = 'other real faces'
 
 
+def weights():
+    """Return the folder of dlib's weights, or None. Its package is not imported: it needs more."""
+    found = importlib.util.find_spec('face_recognition_models')
+    return Path(found.origin).parent if found else None
+
+
 class OutsideJudge:
     """dlib's descriptors of faces, cut as CelebA's small set is."""
 
     def __init__(self):
-        path = Path(face_recognition_models.__file__).parent / 'models'
-        network = path / 'dlib_face_recognition_resnet_model_v1.dat'
+        network = weights() / 'models/dlib_face_recognition_resnet_model_v1.dat'
         self.network = dlib.face_recognition_model_v1(str(network))
 
     def describe(self, images):
@@ -70,9 +75,8 @@ def load_generator(notebook, path):
         pair = helpers.load_pair(path)
         G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
         return G, pair['config']['img_size']
-    weights = torch.load(path, weights_only=True)
     G = notebook.Generator(fair.PAPERS['z_size'], fair.PAPERS['conv_dim'])
-    G.load_state_dict(weights)
+    G.load_state_dict(torch.load(path, weights_only=True))
     return G, fair.SIZE
 
 
@@ -83,7 +87,7 @@ def main(arguments=None):
                         help='a folder of people whom no training saw')
     parser.add_argument('--identities', type=Path, required=True, help='identity_CelebA.txt')
     options = parser.parse_args(arguments)
-    if dlib is None:
+    if dlib is None or weights() is None:
         parser.error('dlib is missing: .venv/bin/pip install dlib-bin face-recognition-models')
     torch.set_num_threads(1)
     notebook = common.notebook_definitions()

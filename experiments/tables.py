@@ -221,6 +221,76 @@ def readme_race_table(recipes, longest='89600', distances=('20', '10', '5', '3')
     return markdown(header, lines)
 
 
+FAIR = ('paper', 'no'), ('paper', 'yes'), ('tuned', 'yes'), ('ours', 'yes')
+
+
+def fair_summary(*columns):
+    """Return fair_summary.csv as {what rows hold in some columns: row}; of two, the first."""
+    return {key: rows[0] for key, rows in grouped(rows_of('fair_summary'), *columns).items()}
+
+
+@table('fair, race')
+def fair_table():
+    """Each recipe of the fair race after each length: distance, ratio to the paper's, images."""
+    found = fair_summary('recipe', 'average', 'budget')
+    budgets = sorted({budget for *_, budget in found}, key=int)
+    lines = []
+    for recipe, average in FAIR:
+        cells = []
+        for budget in budgets:
+            row = found.get((recipe, average, budget))
+            cells += fair_cells(row) if row else ['', '', '']
+        lines.append([fair_name(recipe, average), *cells])
+    header = ['recipe']
+    for budget in budgets:
+        header += [f'{budget} s: distance', "to the paper's (95 %)", 'images']
+    return markdown(header, lines)
+
+
+def fair_cells(row):
+    """Return distance, ratio to the paper's and images of a recipe after one length."""
+    ratio = ratio_cell(row) if row['ratio'] else ''
+    return [seeds_cell(row), ratio, f'{int(row["images_seen"]):,}']
+
+
+def seeds_cell(row):
+    """Return a geometric mean with the lowest and the highest of the seeds, and their number."""
+    seeds = 'seed' if row['n_seeds'] == '1' else 'seeds'
+    return f'{fair_spread(row)}, {row["n_seeds"]} {seeds}'
+
+
+def fair_name(recipe, average):
+    names = {'paper': "the paper's", 'tuned': "the paper's, tuned", 'ours': 'ours'}
+    if recipe == 'paper' and average == 'yes':
+        return "the paper's, with an average of G"
+    return names[recipe]
+
+
+def fair_spread(row):
+    """Return a geometric mean with the lowest and the highest of the seeds."""
+    return between(float(row['ffd']), [float(row['lowest']), float(row['highest'])])
+
+
+def ratio_cell(row):
+    """Return a ratio with its 95 % interval."""
+    ends = [float(row['ratio_low']), float(row['ratio_high'])]
+    return f'×{between(float(row["ratio"]), ends)}'
+
+
+@table('fair, left out')
+def left_out_table():
+    """Ours with one part put back to the paper's: its distance, and its ratio to ours."""
+    rows = [row for row in rows_of('fair_summary') if row['against'] == 'ours, average yes'
+            and row['budget'] == '82']
+    rows.sort(key=lambda row: -float(row['ratio']))
+    lines = []
+    for row in rows:
+        what = row['recipe'].removeprefix('ours').strip(', ') or 'no average of G'
+        p = float(row['p_corrected'])
+        lines.append([what, seeds_cell(row), ratio_cell(row), f'{p:.2g}' if p else '< 0.0001'])
+    return markdown(['put back', 'distance', 'to ours (95 %)', 'p, corrected'], lines)
+
+
 @table('race, search')
 def search_table():
     """What was tried before a recipe was chosen: the distance and the seconds of each."""

@@ -20,9 +20,11 @@ from experiments import (
     encoder,
     export,
     failures,
+    fair,
     few_images,
     figures,
     memorisation,
+    outside,
     pictures,
     race,
     study,
@@ -47,8 +49,8 @@ def leave_the_process_as_it_was():
     torch.set_num_threads(n_threads)
 
 
-COMMANDS = [balance, bench, commands, compare, encoder, export, failures, figures, memorisation,
-            pictures, study, tables]
+COMMANDS = [balance, bench, commands, compare, encoder, export, failures, fair, figures,
+            memorisation, outside, pictures, study, tables]
 
 # ------------------------------------------------------------------------ documents and csv files
 
@@ -152,6 +154,19 @@ def test_every_row_says_where_it_comes_from(path):
     whence = [name for name in common.Table.WHENCE if name in columns]
     assert whence and rows
     assert all(row[name] for row in rows for name in whence)
+
+
+def test_published_versions_are_kept():
+    """constraints.txt has a version of all that is required, and the torch of the last tables."""
+    def packages(path):
+        lines = (PROJECT / path).read_text(encoding='utf-8').splitlines()
+        found = [re.match(r'([\w-]+)(?:[=>]=(.+))?', line) for line in lines]
+        return {match[1]: match[2] for match in found if match}
+    kept = packages('experiments/constraints.txt')
+    assert set(packages('requirements.txt')) <= set(kept)
+    for name in ('fair', 'memorisation_gap'):
+        _, rows = common.read_csv(ASSETS / f'{name}.csv')
+        assert {row['torch'].split('+')[0] for row in rows} == {kept['torch']}
 
 
 # --------------------------------------------------------------------------------------- commands

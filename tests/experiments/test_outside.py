@@ -19,6 +19,7 @@ def test_both_judges_see_each_generator(tmp_path, monkeypatch, capsys):
     G = common.notebook_definitions().Generator(fair.PAPERS['z_size'], fair.PAPERS['conv_dim'])
     torch.save(G.state_dict(), tmp_path / 'untrained.pt')
     monkeypatch.setattr(outside, 'dlib', 'there')
+    monkeypatch.setattr(outside, 'weights', lambda: tmp_path)
     monkeypatch.setattr(outside, 'OutsideJudge', StandIn)
     monkeypatch.setattr(outside, 'N_GENERATED', 40)
     monkeypatch.setattr(outside, 'N_DESCRIBED', 20)
