@@ -427,9 +427,10 @@ def choose_run_folder(run_folder='.'):
 def own(folder):
     """Own the folder of a run until the lock returned is released, or the process ends.
 
-    On a file system without locks everybody does. Raises RuntimeError where another run owns it.
+    A link is owned where it leads. On a file system without locks everybody owns everything.
+    Raises RuntimeError where another run owns it.
     """
-    lock = filelock.FileLock(f'{folder}.lock', timeout=0)
+    lock = filelock.FileLock(f'{folder.resolve()}.lock', timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:

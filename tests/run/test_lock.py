@@ -9,7 +9,7 @@ import torch
 
 from machinery.devices import random_state, set_random_state
 from machinery.files import load_samples
-from machinery.run import Run
+from machinery.run import Run, own
 from tests.tools import (
     PROJECT,
     Acting,
@@ -47,6 +47,19 @@ def test_second_run_in_a_folder_is_refused(notebook, folder):
     assert losses == whole['losses']
     assert all(map(torch.equal, load_samples(), whole['samples']))
     assert [path.name for path in folder.glob('checkpoints_gan-*')] == ['checkpoints_gan-1']
+
+
+def test_links_to_one_folder_are_one_folder(tmp_path):
+    """Two working folders whose checkpoints_gan lead to the same drive."""
+    drive, *links = (tmp_path / name for name in ('drive', 'one', 'other'))
+    drive.mkdir()
+    for link in links:
+        link.symlink_to(drive)
+    lock = own(links[0])
+    for folder in (links[1], drive):
+        with pytest.raises(RuntimeError, match=OWNED):
+            own(folder)
+    lock.release()
 
 
 @pytest.mark.parametrize('end', [KeyboardInterrupt, ValueError, FloatingPointError])
