@@ -3,12 +3,12 @@
     python -m experiments.failures --folder FOLDER [--budget 20000] [--seed 0] [--only NAME ...]
                                    [--keep PLACE]
 
-All runs follow the paper's recipe in batches of 16, and each changes one thing of it. FAILURES are
-what every GAN may meet; BUGS are mistakes in the notebook's code that still train, each with the
-test of problem_unittests.py that tells. Finished runs are kept in PLACE and not repeated; a picture
-is drawn when all of its runs are there. Writes failures.png, find-the-bug.png, whose runs are
-numbered in the order of BUGS, and failures.csv: of each run the means over its last tenth, its
-distance, and the spread and the checkerboards of its faces as multiples of those of photographs.
+All runs follow the paper's recipe in batches of 16, and each changes one thing of it. A failure is
+what every GAN may meet; a bug is a mistake in the notebook's code that still trains, with the test
+of problem_unittests.py that tells. Finished runs are kept in PLACE and not repeated; a picture is
+drawn when all of its runs are there. Writes failures.png, find-the-bug.png, whose bugs are numbered
+as in the table, and failures.csv: of each run the means over its last tenth, its distance, and the
+variety and the checkerboards of its faces as multiples of those of photographs.
 """
 
 import matplotlib.pyplot as plt
@@ -25,35 +25,40 @@ from machinery.pictures import D_COLOUR, G_COLOUR, WIDTH, show_grid
 CHANGES = dict(batch_size=16, lr=4e-4)   # of the public recipe, for faces within a minute
 N_JUDGED = 2_000
 FIGURES = 'd_loss', 'g_loss', 'd_real', 'd_fake'         # of each step
-COLUMNS = ('run', 'kind', 'number', 'change', 'tells', *FIGURES, 'ffd', 'floor', 'spread',
+COLUMNS = ('run', 'kind', 'number', 'change', 'tells', *FIGURES, 'ffd', 'floor', 'variety',
            'checkerboards', 'images_seen', 'image_size', 'conv_dim', 'batch', 'seed', 'data',
            'n_judged', 'device', 'torch', 'command')
 KEY = 'run', 'seed', 'images_seen', 'device'
 
 RIGHT = 'right'
-FAILURES = {}                # {name: Setting}, filled below
-BUGS = {}                    # {name: (Setting, the test that tells)}
+COMPARISON, FAILURE, BUG = 'comparison', 'failure', 'bug'        # kinds of runs
+RUNS = {}                    # {name: Setting}, filled below; its group is the kind
+TELLS = {}                   # {name of a bug: the test that tells}
 
 
-def setting(name, what, edits=(), **changes):
-    return Setting('failures', name, what=what, edits=edits, **CHANGES, **changes)
+def add(kind, name, what, edits=(), **changes):
+    """Add a run; as a decorator, one that the function below brings about."""
+    RUNS[name] = Setting(kind, name, what=what, edits=edits, **CHANGES, **changes)
 
-
-def failure(name, what, **changes):
-    """Add the failure that the function below it brings about."""
     def decorate(variant):
-        FAILURES[name] = setting(name, what, **changes)
-        FAILURES[name].variant = variant
+        RUNS[name].variant = variant
         return variant
     return decorate
 
 
-def bug(name, test, what, old, new):
+def add_bug(name, test, what, old, new):
     """Add a mistake in the notebook's code: new text in the place of old."""
-    BUGS[name] = setting(name, what, [(old, new)]), test
+    add(BUG, name, what, [(old, new)])
+    TELLS[name] = test
 
 
-# ---------------------------------------------------------------------------------------- failures
+def names_of(kind):
+    return [name for name, chosen in RUNS.items() if chosen.group == kind]
+
+
+# ------------------------------------------------------------------------- failures and comparisons
+
+add(COMPARISON, RIGHT, "the paper's recipe, but batches of 16 and twice its learning rate")
 
 
 def with_rates(notebook, of_D, of_G):
@@ -67,17 +72,20 @@ def with_rates(notebook, of_D, of_G):
     notebook.make_optimizers = make_optimizers
 
 
-@failure('D has won', "G's learning rate 1/50 of D's")
+@add(FAILURE, 'D has won', "G's learning rate 1/50 of D's")
 def slow_G(notebook):
     with_rates(notebook, 1, 1 / 50)
 
 
-@failure('mode collapse', "no batch norm in D, G's learning rate 10 times D's", d_batch_norm=False)
-def fast_G(notebook):
-    with_rates(notebook, 1, 10)
+@add(FAILURE, 'mode collapse', "D's learning rate 1/8 of G's")
+def slow_D(notebook):
+    with_rates(notebook, 1 / 8, 1)
 
 
-@failure('checkerboards', 'kernel 3 in the transposed convolutions')
+add(FAILURE, 'checkerboards', 'a fifth of the images', budgets=0.2)
+
+
+@add(COMPARISON, 'kernel 3', 'kernel 3 in the transposed convolutions')
 def kernel_of_3(notebook):
     def narrow(layers):
         return [narrowed(layer) if isinstance(layer, nn.ConvTranspose2d) else layer
@@ -91,36 +99,38 @@ def narrowed(layer):
                               output_padding=1, bias=layer.bias is not None)
 
 
+@add(COMPARISON, 'no batch norm in G', 'no batch norm in G')
+def no_norm_in_G(notebook):
+    def drop(layers):
+        return [layer for layer in layers if not isinstance(layer, nn.BatchNorm2d)]
+    change_layers(notebook, 'Generator', drop)
+
+
 # --------------------------------------------------------------------- bugs, in the picture's order
 
 AUGMENTED = '''augment(G(z), augmentation)                   # made once, used by both players
 
 '''
-bug('real images never scaled', 'test_train', 'real = images, without scale',
-    'real = scale(images)', 'real = images')
-bug('G stays in eval mode', 'test_generate', 'generate does not set the mode back',
-    '    G.train(training)\n', '')
-bug('sigmoid before the loss', 'test_discriminator_layers', 'D ends in a sigmoid',
-    'nn.Linear(depths[-1] * 4 * 4, 1)',
-    'nn.Sequential(nn.Linear(depths[-1] * 4 * 4, 1), nn.Sigmoid())')
-bug('fakes labelled real', 'test_losses', 'fake_loss wants 1',
-    'torch.zeros_like(D_out)', 'torch.ones_like(D_out)')
-bug('gradients of D add up', 'test_train_step', 'no d_optimizer.zero_grad()',
-    AUGMENTED + '    d_optimizer.zero_grad()\n', AUGMENTED)
+add_bug('real images never scaled', 'test_train', 'real = images, without scale',
+        'real = scale(images)', 'real = images')
+add_bug('G stays in eval mode', 'test_generate', 'generate does not set the mode back',
+        '    G.train(training)\n', '')
+add_bug('sigmoid before the loss', 'test_discriminator_layers', 'D ends in a sigmoid',
+        'nn.Linear(depths[-1] * 4 * 4, 1)',
+        'nn.Sequential(nn.Linear(depths[-1] * 4 * 4, 1), nn.Sigmoid())')
+add_bug('fakes labelled real', 'test_losses', 'fake_loss wants 1',
+        'torch.zeros_like(D_out)', 'torch.ones_like(D_out)')
+add_bug('gradients of D add up', 'test_train_step', 'no d_optimizer.zero_grad()',
+        AUGMENTED + '    d_optimizer.zero_grad()\n', AUGMENTED)
 
 # -------------------------------------------------------------------------------------------- runs
-
-
-def settings():
-    """Return all runs: {name: Setting}."""
-    right = setting(RIGHT, "the paper's recipe, but batches of 16 and twice its learning rate")
-    return {RIGHT: right} | FAILURES | {name: setting for name, (setting, _) in BUGS.items()}
 
 
 def make(chosen, faces, seed, budget):
     """Train; return the figures of each step (n, 4), the last grid, N_JUDGED faces, images seen."""
     notebook = chosen.definitions()
-    loader = runs.loader_of(faces, chosen.config['batch_size'], budget // runs.PASSES)
+    portion = round(chosen.config['budgets'] * budget / runs.PASSES)
+    loader = runs.loader_of(faces, chosen.config['batch_size'], portion)
     with common.scratch_folder():
         G, saved = runs.train(notebook, chosen.config, loader, seed, runs.PASSES)
         history, samples = helpers.load_history(), helpers.load_samples()
@@ -143,9 +153,11 @@ def kept_or_made(chosen, faces, seed, budget, keep):
 # ----------------------------------------------------------------------------------------- figures
 
 
-def spread(images):
-    """Return how much a pixel differs from image to image: its standard deviation."""
-    return images.std(0).mean().item()
+def variety(images, n=500):
+    """Return how far the nearest other one of n images is, on average: few faces are near."""
+    pixels = images[:n].flatten(1)
+    distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
+    return distances.amin(1).mean().item()
 
 
 def checkerboards(images):
@@ -158,22 +170,16 @@ def row_of(chosen, run, distance, photographs):
     """Return a run's row of the table, without where it comes from."""
     last = run['steps'][-len(run['steps']) // 10:].mean(0).tolist()
     row = {name: f'{value:.4f}' for name, value in zip(FIGURES, last, strict=True)}
-    for measure in (spread, checkerboards):
+    for measure in (variety, checkerboards):
         ratio = measure(run['images']) / measure(photographs)
         row[measure.__name__] = f'{ratio:.4f}'
-    return row | dict(run=chosen.name, change=chosen.change, ffd=f'{distance(run["images"]):.4f}',
+    bugs = names_of(BUG)
+    number = 1 + bugs.index(chosen.name) if chosen.name in bugs else ''
+    return row | dict(run=chosen.name, kind=chosen.group, number=number, change=chosen.change,
+                      tells=TELLS.get(chosen.name, ''), ffd=f'{distance(run["images"]):.4f}',
                       floor=f'{distance.floor:.4f}', images_seen=run['images_seen'],
                       image_size=chosen.config['img_size'], conv_dim=chosen.config['conv_dim'],
-                      batch=chosen.config['batch_size'], n_judged=len(run['images']),
-                      **place_of(chosen.name))
-
-
-def place_of(name):
-    """Return what kind of run it is; of a bug its number in the picture, and the test that tells.
-    """
-    if name in BUGS:
-        return dict(kind='bug', number=1 + list(BUGS).index(name), tells=BUGS[name][1])
-    return dict(kind='failure' if name in FAILURES else RIGHT, number='', tells='')
+                      batch=chosen.config['batch_size'], n_judged=len(run['images']))
 
 
 # ---------------------------------------------------------------------------------------- pictures
@@ -205,8 +211,8 @@ def draw(path, found):
 
 
 def plot(axes, seen, values, colour, label):
-    """Plot a figure of each step light, and the means of fifty steps bold."""
-    window = min(50, len(values))
+    """Plot a figure of each step light, and the means of a 25th of all steps bold."""
+    window = max(1, len(values) // 25)
     smoothed = np.convolve(values, np.ones(window) / window, 'valid')
     axes.plot(seen, values, color=colour, alpha=0.2, linewidth=0.5)
     axes.plot(seen[window - 1:], smoothed, color=colour, label=label)
@@ -219,11 +225,11 @@ def highest(losses):
 
 def draw_pictures(into, found):
     """Draw the pictures of which all runs are there."""
-    if all(name in found for name in FAILURES):
-        draw(into / 'failures.png', {f'{name}: {FAILURES[name].change}': found[name]
-                                     for name in FAILURES})
-    if all(name in found for name in (RIGHT, *BUGS)):
-        numbered = {f'bug {number}': found[name] for number, name in enumerate(BUGS, 1)}
+    failures, bugs = names_of(FAILURE), names_of(BUG)
+    if found.keys() >= {*failures}:
+        draw(into / 'failures.png', {name: found[name] for name in failures})
+    if found.keys() >= {RIGHT, *bugs}:
+        numbered = {f'bug {number}': found[name] for number, name in enumerate(bugs, 1)}
         draw(into / 'find-the-bug.png', {'as it should be': found[RIGHT]} | numbered)
 
 
@@ -232,7 +238,7 @@ def main(arguments=None):
     parser.add_argument('--folder', type=common.existing_folder, required=True, help='of the faces')
     parser.add_argument('--budget', type=int, default=20_000, help='images a run (default 20000)')
     parser.add_argument('--seed', type=int, default=0, help='(default 0)')
-    parser.add_argument('--only', nargs='+', choices=settings(), metavar='NAME', help='these runs')
+    parser.add_argument('--only', nargs='+', choices=RUNS, metavar='NAME', help='these runs')
     parser.add_argument('--keep', type=common.existing_folder, metavar='PLACE',
                         help='of finished runs')
     options = parser.parse_args(arguments)
@@ -245,14 +251,13 @@ def main(arguments=None):
         faces = notebook.get_dataloader(16, 32, options.folder).dataset
         distance = helpers.FaceDistance(faces.images, helpers.choose_device(), N_JUDGED, seed=None)
         photographs = notebook.scale(distance.real / 255)
-        for name in options.only or settings():
-            chosen = settings()[name]
-            run = kept_or_made(chosen, faces, seed, budget, options.keep)
+        for name in options.only or RUNS:
+            run = kept_or_made(RUNS[name], faces, seed, budget, options.keep)
             found[name] = run
-            row = row_of(chosen, run, distance, photographs)
+            row = row_of(RUNS[name], run, distance, photographs)
             rows.append(row | dict(seed=seed, data=f'{len(faces)} images of {options.folder.name}/')
                         | common.provenance(command))
-            print(', '.join(f'{name} {row[name]}' for name in ('run', *FIGURES, 'ffd', 'spread',
+            print(', '.join(f'{name} {row[name]}' for name in ('run', *FIGURES, 'ffd', 'variety',
                                                                'checkerboards')), flush=True)
     common.Table(options.into / 'failures.csv', COLUMNS, KEY).merge(rows)
     draw_pictures(options.into, found)
