@@ -30,7 +30,7 @@ def test_all_of_a_run_goes_to_its_folder(notebook, folder):
     assert sorted(os.listdir('drive/faces')) == [
         'checkpoints_gan', 'checkpoints_gan.lock', 'train_samples.pkl']
     assert sorted(os.listdir('drive/faces/checkpoints_gan')) == [
-        'best.pt', 'epochs', 'latest.pt', 'previous.pt']
+        'best.pt', 'epochs', 'latest.pt', 'losses.npz', 'previous.pt']
     place = 'drive/faces/checkpoints_gan'
     assert notebook.sample_faces(3, place, seed=1).shape == (3, 3, 32, 32)
     assert helpers.face([0.5] * 6, place).shape == (1, 3, 32, 32)
