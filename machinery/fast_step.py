@@ -5,7 +5,7 @@ import functools
 import torch
 
 from . import devices
-from .console import setting
+from .console import check_choice, setting
 from .devices import random_state, set_random_state
 
 
@@ -23,11 +23,13 @@ def capture(step, D, G, d_optimizer, g_optimizer):
                devices.distributed
 
     Weights, gradients and optimizers stay in float32. DCGAN_FAST=0 leaves the step as it is, but
-    for the shares.
+    for the shares. Raises ValueError where it is neither 0 nor 1.
     """
     device = next(G.parameters()).device
     rank, n_processes = devices.world()
-    fast = setting('DCGAN_FAST', '1') != '0'
+    wish = setting('DCGAN_FAST', '1')
+    check_choice(('0', '1'), DCGAN_FAST=wish)
+    fast = wish == '1'
     if fast and devices.has_bfloat16(device):
         D, G = _BFloat16(D), _BFloat16(G)
     if n_processes > 1:

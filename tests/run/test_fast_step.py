@@ -81,6 +81,14 @@ def test_fast_path_can_be_turned_off(notebook, monkeypatch):
     expect_close('Weights', weights, plain_weights, 0)
 
 
+@pytest.mark.parametrize('word', ['false', 'no', 'off'])
+def test_other_words_do_not_leave_the_fast_path_on(notebook, monkeypatch, word):
+    monkeypatch.setenv('DCGAN_FAST', word)
+    D, G, names = tiny_training(vars(notebook))
+    with pytest.raises(ValueError, match=f"DCGAN_FAST: found '{word}', expected one of '0', '1'"):
+        fast_step.capture(notebook.train_step, D, G, names['d_optimizer'], names['g_optimizer'])
+
+
 def test_other_devices_take_the_plain_step(notebook):
     """Neither a graph nor bfloat16 on a Mac's GPU, for example."""
     D, G, *optimizers = training_on('cpu', notebook)
