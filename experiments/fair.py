@@ -67,6 +67,7 @@ N_RATED = 2_048              # images in the pass that warms up, and in the one 
 SUMMARY = ('recipe', 'average', 'budget', 'n_seeds', 'images_seen', 'seconds', 'ffd', 'lowest',
            'highest', 'floor', 'against', 'ratio', 'ratio_low', 'ratio_high', 'p', 'p_corrected',
            'device', 'torch', 'command')
+OURS_AVERAGED = 'ours', 'yes'
 PARTS = 'rates', 'search', 'race', 'leave-one-out'
 RECIPES = 'paper', 'tuned', 'ours'
 SHOWN = 'recipe', 'budget', 'seed', 'ffd', 'seconds'
@@ -289,20 +290,28 @@ def log_variance(values):
     return statistics.variance(map(math.log, values))
 
 
-def ratio_of(values, base, common_spread=None):
+def spread_of(groups):
+    """Return the spread that lists of distances have in common: (variance of their logarithms,
+    degrees of freedom).
+    """
+    freedom = sum(len(values) - 1 for values in groups)
+    squares = sum(log_variance(values) * (len(values) - 1) for values in groups if len(values) > 1)
+    return squares / max(freedom, 1), freedom
+
+
+def ratio_of(values, base, spread, base_spread):
     """Return (ratio of geometric means, its 95 % interval's ends, p), by a t test on logarithms.
 
-    common_spread  (variance of the logarithms, degrees of freedom) where it is the same for many
-                   recipes; without it, Welch's test takes that of each of the two
+    The spreads are those of spread_of: two make it Welch's test, one for both makes it Student's.
     """
-    if common_spread:
-        variance, freedom = common_spread
-        squared_error = variance / len(values) + variance / len(base)
-    else:
-        parts = [log_variance(each) / len(each) for each in (values, base)]
-        squared_error = sum(parts)
-        freedom = squared_error ** 2 / sum(
-            part ** 2 / (len(each) - 1) for part, each in zip(parts, (values, base), strict=True))
+    spreads = spread, base_spread
+    parts = [variance / len(each)
+             for (variance, _), each in zip(spreads, (values, base), strict=True)]
+    squared_error = sum(parts)
+    freedom = spread[1]
+    if spread is not base_spread:
+        freedom = squared_error ** 2 / sum(part ** 2 / own_freedom for part, (_, own_freedom)
+                                           in zip(parts, spreads, strict=True))
     difference = log_mean(values) - log_mean(base)
     error = math.sqrt(squared_error)
     reach = scipy.stats.t.ppf(0.975, freedom) * error
@@ -310,35 +319,35 @@ def ratio_of(values, base, common_spread=None):
     return (*map(math.exp, (difference, difference - reach, difference + reach)), float(p_value))
 
 
-def spread_of(groups):
-    """Return the spread that lists of distances have in common, as ratio_of takes it."""
-    freedom = sum(len(values) - 1 for values in groups)
-    squares = sum(log_variance(values) * (len(values) - 1) for values in groups if len(values) > 1)
-    return squares / freedom, freedom
-
-
 def summarise(rows):
     """Return rows for fair_summary.csv: each recipe, and its ratio to the one it is held against.
 
-    The tuned recipe and ours are held against the paper's, ours also against the tuned one, and
-    what is left out of ours against ours. These have few seeds each, so their spread is taken to be
-    a common one; and p is corrected for their number, by the procedure of Benjamini and Hochberg.
+    The tuned recipe and ours are held against the paper's, ours also against the tuned one. The
+    spread of each over the seeds is taken to be the same, on logarithms, after both lengths.
+
+    What is left out of ours is held against ours. These have few seeds each, so their spread is
+    taken to be a common one; and p is corrected for their number, by the procedure of Benjamini and
+    Hochberg.
     """
     groups = common.grouped(rows, 'recipe', 'average', 'budget')
+    spreads = {which: spread_of([distances(group) for key, group in groups.items()
+                                 if key[:2] == which])
+               for which in {key[:2] for key in groups}}
     found = []
-    for (recipe, average, budget), group in groups.items():
-        for base in bases_of(recipe, average):
+    for key, group in groups.items():
+        for base in bases_of(*key[:2]):
             row = facts_of(group)
-            against = groups.get((*base, budget)) if base else None
-            if against and base != ('ours', 'yes'):
-                row |= held_against(group, against)
+            against = groups.get((*base, key[2])) if base else None
+            if against and base != OURS_AVERAGED and min(spreads[each][1]
+                                                         for each in (key[:2], base)):
+                row |= held_against(group, against, spreads[key[:2]], spreads[base])
             found.append(row)
     kin = {key: group for key, group in groups.items()
            if key[0].startswith('ours') and key[2] == str(SHORT)}
-    ours = kin.pop(('ours', 'yes', str(SHORT)), None)
+    ours = kin.pop((*OURS_AVERAGED, str(SHORT)), None)
     if ours and kin:
         spread = spread_of([distances(group) for group in (ours, *kin.values())])
-        compared = {key: held_against(group, ours, spread) for key, group in kin.items()}
+        compared = {key: held_against(group, ours, spread, spread) for key, group in kin.items()}
         corrected = scipy.stats.false_discovery_control([float(each['p'])
                                                          for each in compared.values()])
         for each, p in zip(compared.values(), corrected, strict=True):
@@ -356,7 +365,7 @@ def bases_of(recipe, average):
         return [('paper', 'no')]
     if recipe == 'ours' and average == 'yes':
         return [('paper', 'no'), ('paper', 'yes'), ('tuned', 'yes')]
-    return [('ours', 'yes')]
+    return [OURS_AVERAGED]
 
 
 def distances(rows):
@@ -375,11 +384,9 @@ def facts_of(group):
         highest=f'{max(values):.4f}', command=common.command('fair', '--figure'))
 
 
-def held_against(group, base, common_spread=None):
-    """Return what a row says of two groups of runs; nothing where no spread is known."""
-    if not common_spread and min(len(group), len(base)) < 2:
-        return {}
-    figures = ratio_of(distances(group), distances(base), common_spread)
+def held_against(group, base, spread, base_spread):
+    """Return what a row says of two groups of runs."""
+    figures = ratio_of(distances(group), distances(base), spread, base_spread)
     names = 'ratio', 'ratio_low', 'ratio_high', 'p'
     against = f'{base[0]["recipe"]}, average {base[0]["average"]}'
     return dict(against=against) | {name: f'{figure:.4f}'

@@ -30,7 +30,7 @@ NOT_FROM_CSV = {
         'β₁ = 0,', 'batches of 16,', 'torch 2.14.1',
         'learning rate of 0.0004, a penalty of 0.025 on every fourth step',
         '0.0008, 0.01 on every sixteenth step', 'the same with 0.0012',
-        '`batches of 8`', '0.0002, β₁ = 0.5', 'batches of 128,', 'after 82 seconds; p',
+        '`batches of 8`', '0.0002, β₁ = 0.5', 'batches of 128,', 'after 82 seconds. The', 'after 328 seconds.',
         'seconds, 82 and 328,', 'batches of 8 to 64', '`conv_dim` 32. *The',
         '`conv_dim` 32. Then 5,000 generated',
         '`conv_dim` 32, bfloat16', '`conv_dim` 32, with a learning rate of 0.001',

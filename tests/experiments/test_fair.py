@@ -1,7 +1,9 @@
 """The fair race: who chooses and who judges, the search, the seconds, and what is compared."""
 import math
+import statistics
 
 import pytest
+import scipy.stats
 import torch
 
 from experiments import bench_loops, common, fair
@@ -48,23 +50,23 @@ def test_each_part_of_ours_is_left_out_once():
     assert set(changed) == without_average - {'ema_decay', 'penalty_every'}
 
 
-def test_a_ratio_has_the_interval_of_a_t_test_on_logs():
-    """Four times the distance, with an interval that is symmetric on logs; equal values: 1."""
-    ratio, low, high, p = fair.ratio_of([4, 8, 16], [1, 2, 4])
-    assert ratio == pytest.approx(4)
-    assert low * high == pytest.approx(ratio ** 2)
-    # two groups of three with the standard deviation log 2: t of 4 degrees of freedom is 2.776
-    assert math.log(high / low) == pytest.approx(2 * 2.7764 * math.log(2) * math.sqrt(2 / 3), 1e-4)
-    assert p == pytest.approx(0.0705, abs=1e-3)
-    assert fair.ratio_of([1, 2, 3], [1, 2, 3])[0] == 1
+def test_a_ratio_has_the_interval_of_welchs_test_on_logs():
+    values, base = [4, 9, 16, 17], [1, 2, 4]
+    figures = fair.ratio_of(values, base, fair.spread_of([values]), fair.spread_of([base]))
+    logs, base_logs = [[math.log(value) for value in each] for each in (values, base)]
+    test = scipy.stats.ttest_ind(logs, base_logs, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    ratio = statistics.geometric_mean(values) / statistics.geometric_mean(base)
+    assert figures == pytest.approx((ratio, math.exp(low), math.exp(high), test.pvalue))
 
 
 def test_a_common_spread_is_that_of_all_groups():
     """Two groups of one seed each have an interval from what the others spread."""
     spread = fair.spread_of([[1, 2, 4], [10], [3, 6, 12]])
     assert spread == (pytest.approx(math.log(2) ** 2), 4)
-    ratio, low, high, _ = fair.ratio_of([10], [5], spread)
+    ratio, low, high, _ = fair.ratio_of([10], [5], spread, spread)
     assert ratio == pytest.approx(2)
+    # t of 4 degrees of freedom is 2.776
     assert math.log(high / low) == pytest.approx(2 * 2.7764 * math.log(2) * math.sqrt(2), 1e-4)
 
 
