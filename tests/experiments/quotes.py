@@ -18,7 +18,7 @@ NOT_FROM_CSV = {
         '`conv_dim` 32, with three seeds',
         'Python 3.11 or newer', '5 GB', '240 MB', 'a folder of 2,000 images or fewer',
         'Take 100 photos or more', 'tensor (16, 3, s, s) in [−1, 1]',
-        'on two idle cores'],
+        'on two idle cores', 'JPEG 2000 and'],
     'experiments/README.md': [
         'a folder of 2,000 images or fewer', 'about 1,200 images', 'Rank 0',
         '(seeds 0 to 2, 30 seconds of one CPU thread each',
@@ -149,6 +149,7 @@ def readme():
         *shipped(),
         *race_sentences(),
         f'about {minutes(NOTEBOOK)} minutes on two CPU cores',
+        f'about {minutes(NOTEBOOK)} minutes on two cores',
         f'**The tests** take about {minutes("the tests")} minutes',
         f'were judged by {int(first["n_held_out"]):,} faces that neither had seen',
         f'Distances are after {int(LONGEST):,} images',
