@@ -98,7 +98,7 @@ def main(arguments=None):
     for path in options.generators:
         G, size = load_generator(notebook, path)
         if size not in contests:
-            contests[size] = Contest(options.people, options.identities, size)
+            contests[size] = Judging(options.people, options.identities, size)
             table.merge([contests[size].floor() | common.provenance(line)])
         generated = runs.draw(notebook, G, N_GENERATED, SEED)
         row = contests[size].judge(path.stem, generated) | common.provenance(line)
@@ -106,7 +106,7 @@ def main(arguments=None):
         table.merge([row])
 
 
-class Contest:
+class Judging:
     """Both judges' distances from the same people, at one size of images."""
 
     def __init__(self, people, identities, size):

@@ -5,7 +5,7 @@ import torch
 from experiments import bench_loops, common, fair, outside
 
 
-class StandIn:
+class FakeDlib:
     def describe(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images.float(), 4).flatten(1)
 
@@ -20,7 +20,7 @@ def test_both_judges_see_each_generator(tmp_path, monkeypatch, capsys):
     torch.save(G.state_dict(), tmp_path / 'untrained.pt')
     monkeypatch.setattr(outside, 'dlib', 'there')
     monkeypatch.setattr(outside, 'weights', lambda: tmp_path)
-    monkeypatch.setattr(outside, 'OutsideJudge', StandIn)
+    monkeypatch.setattr(outside, 'OutsideJudge', FakeDlib)
     monkeypatch.setattr(outside, 'N_GENERATED', 40)
     monkeypatch.setattr(outside, 'N_DESCRIBED', 20)
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
