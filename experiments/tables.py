@@ -207,20 +207,6 @@ def length_cell(results):
     return f'{between(statistics.median(distances), distances)} in {seconds:.0f} s'
 
 
-@table('readme, race', [('public', '**the public recipe**'), ('ours', '**this notebook**')])
-def readme_race_table(recipes, longest='89600', distances=('20', '10', '5', '3')):
-    """Some recipes of the race at 32x32: the distance at the end, and the seconds to some."""
-    race = grouped(rows_of('race'), 'recipe', 'images_seen', 'image_size')
-    found = grouped(rows_of('race_times'), 'recipe', 'distance', 'image_size')
-    lines = []
-    for recipe, words in recipes:
-        reached = floats(race[recipe, longest, '32'], 'ffd')
-        cells = [race_cell(found[recipe, distance, '32']) for distance in distances]
-        lines.append([words, between(statistics.median(reached), reached), *cells])
-    header = ['recipe', 'distance (lowest–highest)', 'seconds to 20', 'to 10', 'to 5', 'to 3']
-    return markdown(header, lines)
-
-
 FAIR = ('paper', 'no'), ('paper', 'yes'), ('tuned', 'yes'), ('ours', 'yes')
 
 
@@ -275,6 +261,19 @@ def ratio_cell(row):
     """Return a ratio with its 95 % interval."""
     ends = [float(row['ratio_low']), float(row['ratio_high'])]
     return f'×{between(float(row["ratio"]), ends)}'
+
+
+@table('readme, fair')
+def readme_fair_table():
+    """The recipes of the fair race: the distance after each length."""
+    found = fair_summary('recipe', 'average', 'budget')
+    lines = [[fair_name(*which), *[fair_spread(found[*which, budget]) for budget in ('82', '328')]]
+             for which in FAIR]
+    header = ['recipe']
+    for budget in ('82', '328'):
+        n_seeds = found['ours', 'yes', budget]['n_seeds']
+        header.append(f'after {budget} seconds ({n_seeds} seeds, lowest–highest)')
+    return markdown(header, lines)
 
 
 @table('fair, left out')
