@@ -38,6 +38,7 @@ from experiments.common import plt
 from experiments.race import OURS
 from experiments.settings import BASE, RECIPE, in_words
 from machinery import files
+from machinery.pictures import show_rows
 
 SIZE = 32
 SHORT, LONG = 82, 328        # seconds
@@ -229,8 +230,13 @@ class Contest:
             **common.provenance(line))
 
     def keep_weights(self, G, row):
-        name = f'{row["recipe"]}, average {row["average"]}, {row["budget"]} s, {row["seed"]}.pt'
-        files.write_bytes(self.keep / name, files.to_bytes(G.state_dict()))
+        path = kept(self.keep, row['recipe'], row['average'], row['budget'], row['seed'])
+        files.write_bytes(path, files.to_bytes(G.state_dict()))
+
+
+def kept(folder, recipe, average, budget, seed):
+    """Return the path of a generator that was kept."""
+    return folder / f'{recipe}, average {average}, {budget} s, {seed}.pt'
 
 
 # -------------------------------------------------------------------------------------- the search
@@ -427,6 +433,21 @@ def draw(path, rows):
     common.save_figure(path)
 
 
+def draw_faces(path, keep, seed=RACE_SEEDS[0]):
+    """Draw fair-faces.png: the first faces of kept generators, after equal seconds; none picked.
+    """
+    notebook = common.notebook_definitions()
+    rows = {}
+    for budget in (SHORT, LONG):
+        for recipe, average, words in (('paper', 'no', 'paper'), ('ours', 'yes', 'ours')):
+            state = files.load_safely(kept(keep, recipe, average, budget, seed))
+            G = notebook.Generator(PAPERS['z_size'], PAPERS['conv_dim'], SIZE)
+            G.load_state_dict(state)
+            rows[f'{words}, {budget} s'] = runs.draw(notebook, G, 12, seed)
+    show_rows(rows)
+    common.save_figure(path)
+
+
 # ------------------------------------------------------------------------------------- the command
 
 
@@ -439,7 +460,8 @@ def main(arguments=None):
     parser.add_argument('--recipes', nargs='+', default=RECIPES, choices=RECIPES, help='that race')
     parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
     parser.add_argument('--seeds', type=int, nargs='+', help='of the race and of what is left out')
-    parser.add_argument('--keep', type=common.existing_folder, help='a folder for the generators')
+    parser.add_argument('--keep', type=common.existing_folder,
+                        help='a folder for the generators; with --figure, faces of theirs are drawn')
     runs.add_figure_option(parser)
     options = parser.parse_args(arguments)
     runs.begin(parser, options)
@@ -453,6 +475,8 @@ def main(arguments=None):
             n_failed = make_parts(options, tables)
     rows = tables.race.read()
     tables.summary.write(summarise(rows))
+    if options.figure and options.keep:
+        draw_faces(options.into / 'fair-faces.png', options.keep)
     if all(which in common.grouped(rows, 'recipe', 'average') for which in LINES):
         draw(options.into / 'fair.png', rows)
     sys.exit(f'{n_failed} runs failed' if n_failed else 0)

@@ -7,6 +7,7 @@ import scipy.stats
 import torch
 
 from experiments import bench_loops, common, fair
+from machinery import files
 from tests.tools import ASSETS
 
 
@@ -149,3 +150,13 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     assert len(rows['ours, beta1 0.5', 'yes', '1']) == 2
     assert (short['n_generated'], short['n_real']) == ('30', '40')
     assert any(row['ratio'] for row in tables.summary.read())
+
+
+def test_faces_of_kept_generators_are_drawn(notebook, folder):
+    """Four rows, each of a generator as it was kept under its name."""
+    for recipe, average in (('paper', 'no'), ('ours', 'yes')):
+        for budget in (fair.SHORT, fair.LONG):
+            path = fair.kept(folder, recipe, average, budget, 11)
+            files.write_bytes(path, files.to_bytes(notebook.Generator(100, 32).state_dict()))
+    fair.draw_faces(folder / 'faces.png', folder)
+    assert (folder / 'faces.png').stat().st_size > 1_000
