@@ -461,7 +461,7 @@ def main(arguments=None):
     parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
     parser.add_argument('--seeds', type=int, nargs='+', help='of the race and of what is left out')
     parser.add_argument('--keep', type=common.existing_folder,
-                        help='a folder for the generators; with --figure, faces of theirs are drawn')
+                        help='a folder for the generators; with --figure, their faces are drawn')
     runs.add_figure_option(parser)
     options = parser.parse_args(arguments)
     runs.begin(parser, options)
