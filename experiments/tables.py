@@ -14,6 +14,7 @@ import statistics
 from experiments import common
 from experiments.common import ASSETS, PROJECT, grouped, markdown
 from experiments.few_images import AS_IT_IS, LONGER, WAYS
+from experiments.study import N_JUDGED as N_STUDY
 from machinery import files
 
 CPU = 'CPU (x86_64), 2 threads'      # whose rows of the speed tables are shown
@@ -112,6 +113,28 @@ def table(name, *arguments):
         TABLES[name] = functools.partial(function, *arguments)
         return function
     return decorate
+
+
+@table('yardsticks')
+def yardsticks_table():
+    """How many faces are held against how many real ones, of which kind, in each table."""
+    fair, race, compared = (rows_of(name)[0] for name in ('fair', 'race', 'compare'))
+    few, study = rows_of('few_images')[0], by('row', 'study_summary')['base']
+    pictures = by('figure', 'quality')['Fréchet face distance']
+    training, photographs = 'faces of the training', 'other photographs'
+    lines = [
+        ['fair', fair['n_generated'], f'{fair["n_real"]} of other people', fair['floor']],
+        ['race', race['n_judged'], f'{race["n_held_out"]} {photographs}', race['floor']],
+        ['compare', compared['n_judged'], f'{compared["n_held_out"]} {photographs}',
+         compared['floor_held_out']],
+        ['pictures, cards', pictures['n_generated'], f'{pictures["n_real"]} {photographs}',
+         pictures['floor']],
+        ['few_images', few['n_judged'], f'{few["n_judges"]} {photographs}', ''],
+        ['study, balance', N_STUDY, f'{N_STUDY} {training}', study['floor']]]
+    for line in lines:
+        line[3] = f'{float(line[3]):.2f}' if line[3] else ''
+    return markdown(['in', 'generated', 'held against', 'other real faces come to'],
+                    [list(map(str, line)) for line in lines])
 
 
 @table('study, 32x32', 'base')
