@@ -211,7 +211,7 @@ def outside_sentences():
     rows = [row for row in rows_of('outside') if not row['generator'].startswith('other real')]
     ranks = scipy.stats.spearmanr([float(row['ffd']) for row in rows],
                                   [float(row['outside']) for row in rows])
-    return [f'judged {len(rows)} generators, of this race and `dcgan-32` (`outside`, `outside.csv`). '
+    return [f'judged {len(rows)} generators, of this race and `dcgan-32`',
             f'The rank correlation of the two is {ranks.statistic:.2f}']
 
 
