@@ -1,6 +1,7 @@
 """Cells as people paste them, one or some over ours: the notebook runs on, or says what is missing.
 """
 import json
+import re
 
 import pytest
 
@@ -21,6 +22,16 @@ SHORTER = {                  # what takes long and shows nothing of the pasted c
 }
 
 
+PART_TEST = re.compile(r'^tests\.test_\w+\((.*)\)$', re.MULTILINE)
+
+
+def kept_test(match, pasted):
+    """Return the call of a part's test where the part was pasted; other tests only take time."""
+    theirs = '\n'.join(pasted.values())
+    parts = match[1].split(', ')
+    return match[0] if any(re.search(rf'(def|class) {part}\b', theirs) for part in parts) else ''
+
+
 def run_pasted(folder, pasted, **environment):
     """Run the notebook with cells pasted over its own, as a script; return what was printed."""
     sources = []
@@ -30,11 +41,11 @@ def run_pasted(folder, pasted, **environment):
             sources.append(pasted.get(cell['id'], ''.join(cell['source'])))
             unknown.discard(cell['id'])
     assert not unknown
-    source = '\n\n'.join(sources)
+    source = PART_TEST.sub(lambda match: kept_test(match, pasted), '\n\n'.join(sources))
     for old, new in SHORTER.items():
         source = source.replace(old, new)
     (folder / 'pasted.py').write_text(source, encoding='utf-8')
-    environment = dict(DCGAN_PRESET='smoke n_epochs=1', DCGAN_DATA='drawn', DCGAN_RUN='',
+    environment = dict(DCGAN_PRESET='smoke n_epochs=1 first_steps=2', DCGAN_DATA='drawn', DCGAN_RUN='',
                        MPLBACKEND='agg', PYTHONPATH='') | environment
     return run_python(folder, 'pasted.py', environment=environment)
 
