@@ -198,7 +198,9 @@ def fair_section():
     n_runs = [len(rows_of(name)) for name in ('fair_search', 'race_search')]
     tried = sorted(rows_of('fair_search'), key=lambda row: float(row['ffd']))
     best, falling = tried[0], next(row for row in tried if row['lr_decay'] == 'True')
+    took = [float(row['seconds']) for row in rows_of('fair') if row['budget'] == '82']
     return [
+        f'82 of them took {min(took):.0f} to {max(took):.0f}',
         f'for {n_runs[0]} runs (`fair_search.csv`, {float(best["ffd"]):.2f} at its best; with '
         f'falling rates as well, {float(falling["ffd"]):.2f})',
         f'the best of {n_runs[0]} runs of 82 seconds (ours was chosen from {n_runs[1]})',
