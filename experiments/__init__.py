@@ -14,5 +14,6 @@ if importlib.util.find_spec('IPython') is None:
     for name in ('HTML', 'Image', 'Pretty', 'display'):
         setattr(display, name, _do_nothing)
     ipython = types.ModuleType('IPython')
+    ipython.display = display
     ipython.get_ipython, ipython.version_info = _do_nothing, (99, 0)     # matplotlib asks for them
     sys.modules |= {'IPython': ipython, 'IPython.display': display}

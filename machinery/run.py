@@ -33,6 +33,7 @@ N_JUDGED = 2000      # generated images that the distance is asked of
 YOUNG = 1000         # steps before which no warning is given
 SATURATED = 0.97     # D(x) - D(G(z)) from which D tells real from fake almost every time
 COLLAPSED = 0.05     # spread of a grid's pixels under which its faces are one and the same
+NEEDED = {'D', 'G', 'G_average', 'config', 'random_state', 'fixed_z', 'epoch', 'rescued'}
 
 
 @dataclasses.dataclass
@@ -476,6 +477,8 @@ def first_whole(folder, best=False):
         path = folder / f'{name}.pt'
         try:
             state = files.load_safely(path)
+            if not isinstance(state, dict) or NEEDED - set(state):
+                raise ValueError(f'{path} lacks what a checkpoint has')
         except FileNotFoundError:
             continue
         except ValueError as error:

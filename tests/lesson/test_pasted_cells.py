@@ -45,8 +45,8 @@ def run_pasted(folder, pasted, **environment):
     for old, new in SHORTER.items():
         source = source.replace(old, new)
     (folder / 'pasted.py').write_text(source, encoding='utf-8')
-    environment = dict(DCGAN_PRESET='smoke n_epochs=1 first_steps=2', DCGAN_DATA='drawn', DCGAN_RUN='',
-                       MPLBACKEND='agg', PYTHONPATH='') | environment
+    environment = dict(DCGAN_PRESET='smoke n_epochs=1 first_steps=2', DCGAN_DATA='drawn',
+                       DCGAN_RUN='', MPLBACKEND='agg', PYTHONPATH='') | environment
     return run_python(folder, 'pasted.py', environment=environment)
 
 

@@ -216,3 +216,14 @@ def test_parameter_that_never_learns_has_no_state(notebook, folder, capsys):
     run_training(notebook, 1)
     run_training(notebook, 2, resume=True)
     assert 'Continuing' in capsys.readouterr().out
+
+
+def test_checkpoint_that_lacks_a_network_is_damaged(notebook, folder, capsys):
+    """A file of torch's that is something else makes way for the checkpoint before it."""
+    run_training(notebook, 2)
+    state = files.load_safely(CHECKPOINTS / 'latest.pt')
+    del state['G_average']
+    torch.save(state, CHECKPOINTS / 'latest.pt')
+    assert notebook.sample_faces(2).shape == (2, 3, 32, 32)
+    run_training(notebook, 2, resume=True)
+    assert 'latest.pt lacks what a checkpoint has' in capsys.readouterr().out
