@@ -57,9 +57,10 @@ def show_rows(rows):
     """Draw images in rows with a label each: {label: images (n, 3, s, s)}, as show_grid has them.
     """
     n_columns = max(len(images) for images in rows.values())
-    height = WIDTH / n_columns * len(rows)
+    width = min(WIDTH, 2 + 1.2 * n_columns)              # few faces are not drawn larger
+    height = width / n_columns * len(rows)
     _, all_axes = plt.subplots(len(rows), squeeze=False, layout='constrained',
-                               figsize=(WIDTH, min(height, WIDTH)))
+                               figsize=(width, min(height, WIDTH)))
     for (label, images), axes in zip(rows.items(), all_axes[:, 0], strict=True):
         axes.imshow(to_array(images, len(images)), interpolation='nearest')
         axes.set(xticks=[], yticks=[], frame_on=False)
