@@ -443,9 +443,9 @@ def draw_faces(path, keep, seed=RACE_SEEDS[0]):
             state = files.load_safely(kept(keep, recipe, average, budget, seed))
             G = notebook.Generator(PAPERS['z_size'], PAPERS['conv_dim'], SIZE)
             G.load_state_dict(state)
-            rows[f'{words}, {budget} s'] = runs.draw(notebook, G, 12, seed)
+            rows[f'{words} {budget} s'] = runs.draw(notebook, G, 12, seed)
     show_rows(rows)
-    common.save_figure(path)
+    common.save_figure(path, bbox_inches='tight')      # with the whole of each label
 
 
 # ------------------------------------------------------------------------------------- the command
