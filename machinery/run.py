@@ -101,9 +101,9 @@ class Run:
                      f'For a new run, set resume = False or another run_folder.')
             return
         if done == 0 and self.config['start'] and self.distance:
-            before, _ = self._measure() or (math.nan, 0)
-            self._say_and_keep(f'Before this training, the pair in {self.config["start"]} comes to '
-                               f'FFD {before:.2f}.')
+            if before := self._measure():
+                self._say_and_keep(f'Before this training, the pair in {self.config["start"]} '
+                                   f'comes to FFD {before[0]:.2f}.')
         n_batches = (n_epochs - done) * len(self.loader)
         self.bar = console.progress_bar(n_batches, ' batches', desc='Training')
         while self.counts['epoch'] < n_epochs:
