@@ -39,6 +39,7 @@ from experiments.race import OURS
 from experiments.settings import BASE, RECIPE, in_words
 from machinery import files
 from machinery.pictures import show_rows
+from machinery.sources import read_people
 
 SIZE = 32
 SHORT, LONG = 82, 328        # seconds
@@ -81,11 +82,10 @@ def split_people(paths, identities):
 
     identities  the file identity_CelebA.txt: a file's name and a person's number in each line
     """
-    lines = Path(identities).read_text(encoding='utf-8').split('\n')
-    person_of = dict(line.split() for line in lines if line.strip())
+    person_of = read_people(identities)
     halves = [], []
     for index, path in enumerate(paths):
-        halves[int(person_of[Path(path).name]) % 2].append(index)
+        halves[person_of[Path(path).name] % 2].append(index)
     return halves
 
 

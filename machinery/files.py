@@ -144,11 +144,11 @@ def grids_in(found):
     return grids
 
 
-def as_float(grid):
-    """Return a grid as float32; the bytes of pictures, 0 to 255, become numbers in [-1, 1]."""
-    if grid.dtype == torch.uint8:
-        grid = grid / 127.5 - 1
-    return grid.to(torch.float32).contiguous()
+def as_float(images):
+    """Return images as float32; the bytes of pictures, 0 to 255, become numbers in [-1, 1]."""
+    if images.dtype == torch.uint8:
+        images = images / 127.5 - 1
+    return images.to(torch.float32).contiguous()
 
 
 class Inert:

@@ -16,6 +16,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from .console import in_notebook
+from .files import as_float
 
 D_COLOUR, G_COLOUR = 'tab:blue', 'tab:orange'
 WIDTH = 10           # of figures, in inches
@@ -26,9 +27,7 @@ def to_array(images, columns=8):
 
     images  (n, 3, s, s), either floats in [-1, 1] or bytes
     """
-    if images.dtype == torch.uint8:
-        images = images / 127.5 - 1
-    images = images.detach().float().cpu()
+    images = as_float(images.detach().cpu())
     grid = make_grid(images, columns, padding=1, pad_value=1, normalize=True, value_range=(-1, 1))
     return (grid.permute(1, 2, 0) * 255).round().byte().numpy()
 

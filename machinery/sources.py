@@ -444,14 +444,19 @@ def load_people(folder, files):
     path = _find_list(folder, IDENTITIES)
     if path is None:
         return None
-    person_of = {row[0]: row[1] for row in _rows(path) if len(row) == 2 and row[1].isdecimal()}
-    people = [int(person_of.get(os.path.basename(file), -1)) for file in files]
+    person_of = read_people(path)
+    people = [person_of.get(os.path.basename(file), -1) for file in files]
     n_unknown = people.count(-1)
     if n_unknown:
         print(f'{path.name} has no line for {n_unknown:,} of the {len(files):,} images: nobody '
               f'knows who is on them, so images are held out, and not people.')
         return None
     return torch.tensor(people)
+
+
+def read_people(path):
+    """Read CelebA's list of people, or a csv of that form: {name of a file: number of a person}."""
+    return {row[0]: int(row[1]) for row in _rows(path) if len(row) == 2 and row[1].isdecimal()}
 
 
 def balancing_sampler(dataset, balance, n_samples=None):

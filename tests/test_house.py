@@ -1,7 +1,6 @@
 """The habits of the house: which room may import which, names, line lengths, what lies where."""
 import ast
 import inspect
-import json
 import re
 import subprocess
 from collections import defaultdict
@@ -10,6 +9,7 @@ import pytest
 
 import helpers
 import machinery
+from machinery.lesson import code_cells
 from tests.tools import NOTEBOOK, PROJECT
 
 ROOMS = machinery.ROOMS
@@ -27,8 +27,7 @@ def python_files():
 
 def notebook_cells():
     """The source of every code cell."""
-    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
-    return [''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code']
+    return [source for _, source in code_cells(NOTEBOOK)]
 
 
 def sources():

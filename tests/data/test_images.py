@@ -220,51 +220,39 @@ def a_line(red):
     return 'image.png', RED
 
 
-def turned(red):
+def turned(red, name='image.jpg', note=None):
     """White above red; a note in the file says: turn me by 90 degrees."""
     red.paste((255, 255, 255), (0, 0, 64, 32))
-    note = Image.Exif()
-    note[0x0112] = 6
-    red.save('image.jpg', exif=note)
+    if note is None:
+        note = Image.Exif()
+        note[0x0112] = 6
+    red.save(name, exif=note)
     expected = np.full((32, 32, 3), RED)
     expected[:, 16:] = 255
-    return 'image.jpg', expected
+    return name, expected
 
 
 def turned_behind_the_pixels(red):
     """The same note in a PNG, which some programs write behind the pixels."""
-    turned(red)
-    red.save('image.png', exif=Image.open('image.jpg').info['exif'])
-    data = Path('image.png').read_bytes()
+    name, expected = turned(red, 'image.png')
+    data = Path(name).read_bytes()
     start = data.index(b'eXIf') - 4
     end = start + 12 + int.from_bytes(data[start:start + 4])
     tail = data.index(b'IEND') - 4
-    Path('image.png').write_bytes(data[:start] + data[end:tail] + data[start:end] + data[tail:])
-    expected = np.full((32, 32, 3), RED)
-    expected[:, 16:] = 255
-    return 'image.png', expected
+    Path(name).write_bytes(data[:start] + data[end:tail] + data[start:end] + data[tail:])
+    return name, expected
 
 
 def turned_tiff(red):
     """The same note in a TIFF."""
-    red.paste((255, 255, 255), (0, 0, 64, 32))
-    note = Image.Exif()
-    note[0x0112] = 6
-    red.save('image.tif', exif=note)
-    expected = np.full((32, 32, 3), RED)
-    expected[:, 16:] = 255
-    return 'image.tif', expected
+    return turned(red, 'image.tif')
 
 
 def turned_beside_an_odd_note(red):
     """The same note, and one of a width that is a word: it can be read, but not written again."""
-    red.paste((255, 255, 255), (0, 0, 64, 32))
     notes = struct.pack('<HHI4s', 0x0100, 2, 4, b'odd'), struct.pack('<HHII', 0x0112, 3, 1, 6)
     exif = b'Exif\0\0II*\0\x08\0\0\0\2\0' + b''.join(notes) + bytes(4)
-    red.save('image.jpg', exif=exif)
-    expected = np.full((32, 32, 3), RED)
-    expected[:, 16:] = 255
-    return 'image.jpg', expected
+    return turned(red, note=exif)
 
 
 def damaged_notes(red):

@@ -15,6 +15,7 @@ import torch
 from nbclient import NotebookClient
 
 import problem_unittests
+from machinery import lesson
 from machinery.files import load_samples
 from machinery.lesson import load_definitions
 from problem_unittests import PARTS
@@ -148,8 +149,7 @@ def test_faults_in_the_committed_notebook_are_caught(old, new, fault):
 
 
 def code_cells():
-    cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
-    return [source_of(cell) for cell in cells if cell['cell_type'] == 'code']
+    return [source for _, source in lesson.code_cells(NOTEBOOK)]
 
 
 @pytest.mark.parametrize('strangers_package, found', [
