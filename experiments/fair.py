@@ -35,8 +35,7 @@ import scipy.stats
 import helpers
 from experiments import common, runs
 from experiments.common import plt
-from experiments.race import OURS
-from experiments.settings import BASE, RECIPE, in_words
+from experiments.settings import BASE, OURS, RECIPE, in_words
 from machinery import files
 from machinery.pictures import show_rows
 from machinery.sources import read_people

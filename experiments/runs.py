@@ -26,8 +26,8 @@ def build(notebook, config, loader, seed):
     """Build networks and optimizers as the notebook does, for its train; return (D, G)."""
     torch.manual_seed(seed)
     with common.silence():
-        D, G = notebook.build_network(config['d_width'] * config['conv_dim'], config['conv_dim'],
-                                      config['z_size'], config['img_size'], config['d_batch_norm'])
+        D, G = notebook.build_network(config['conv_dim'], config['conv_dim'], config['z_size'],
+                                      config['img_size'], config['d_batch_norm'])
     for network in (D, G):
         network.to(helpers.choose_device(), memory_format=torch.channels_last)
     rates = config['lr'], config['beta1'], config['beta2']

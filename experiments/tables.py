@@ -9,7 +9,6 @@ a new measurement, --write brings all of them up to date; a test holds that it c
 import functools
 import itertools
 import re
-import statistics
 
 from experiments import common
 from experiments.common import ASSETS, PROJECT, grouped, markdown
@@ -118,13 +117,14 @@ def table(name, *arguments):
 @table('yardsticks')
 def yardsticks_table():
     """How many faces are held against how many real ones, of which kind, in each table."""
-    fair, race, compared = (rows_of(name)[0] for name in ('fair', 'race', 'compare'))
+    fair, search, compared = (rows_of(name)[0] for name in ('fair', 'race_search', 'compare'))
     few, study = rows_of('few_images')[0], by('row', 'study_summary')['base']
     pictures = by('figure', 'quality')['Fréchet face distance']
     training, photographs = 'faces of the training', 'other photographs'
     lines = [
         ['fair', fair['n_generated'], f'{fair["n_real"]} of other people', fair['floor']],
-        ['race', race['n_judged'], f'{race["n_held_out"]} {photographs}', race['floor']],
+        ['how ours was found', search['n_judged'], f'{search["n_held_out"]} {photographs}',
+         search['floor']],
         ['compare', compared['n_judged'], f'{compared["n_held_out"]} {photographs}',
          compared['floor_held_out']],
         ['pictures, cards', pictures['n_generated'], f'{pictures["n_real"]} {photographs}',
@@ -190,44 +190,6 @@ def scaling_table():
     lines = [[setting, name, rate(result)] for setting, results in speeds('scaling').items()
              for name, result in results.items()]
     return markdown(['varied', 'point', 'images/s'], lines)
-
-
-@table('race, seconds', '32')
-@table('race, seconds at 64x64', '64')
-def race_table(size):
-    """The seconds to each distance: a line for each recipe."""
-    rows = [named(row) for row in rows_of('race_times') if row['image_size'] == size]
-    return crossed(rows, 'recipe', 'distance', race_cell, 'seconds to a distance of')
-
-
-def named(row):
-    """Return a row of the race in which the paper's recipe has the name that documents use."""
-    return row | dict(recipe='paper' if row['recipe'] == 'public' else row['recipe'])
-
-
-def race_cell(results):
-    result, = results
-    if result['seconds']:
-        return f'{result["seconds"]} ({result["lowest"]}–{result["highest"]})'
-    if result['seeds_there'] == '0':
-        return 'not reached'
-    return f'{result["seeds_there"]} of {result["seeds"]} seeds'
-
-
-@table('race, lengths', '32')
-@table('race, lengths at 64x64', '64')
-def race_lengths_table(size):
-    """The distance after each length of a run: a line for each recipe."""
-    rows = [named(row) | dict(images_seen=int(row['images_seen'])) for row in rows_of('race')
-            if row['image_size'] == size]
-    lengths = sorted({row['images_seen'] for row in rows})
-    return crossed(rows, 'recipe', 'images_seen', length_cell, 'images seen', '{:,}', lengths)
-
-
-def length_cell(results):
-    distances = floats(results, 'ffd')
-    seconds = statistics.median(floats(results, 'seconds'))
-    return f'{between(statistics.median(distances), distances)} in {seconds:.0f} s'
 
 
 FAIR = ('paper', 'no'), ('paper', 'yes'), ('tuned', 'yes'), ('ours', 'yes')
@@ -313,9 +275,9 @@ def left_out_table():
     return markdown(['put back', 'distance', 'to ours (95 %)', 'p, corrected'], lines)
 
 
-@table('race, search')
+@table('fair, how ours was found')
 def search_table():
-    """What was tried before a recipe was chosen: the distance and the seconds of each."""
+    """What was tried before ours was chosen: the distance and the seconds of each."""
     lines = [[result['recipe'], f'{float(result["ffd"]):.2f}', f'{float(result["seconds"]):.0f} s']
              for result in rows_of('race_search')]
     return markdown(['change of ours', 'distance', 'seconds'], lines)

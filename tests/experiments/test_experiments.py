@@ -26,7 +26,6 @@ from experiments import (
     memorisation,
     outside,
     pictures,
-    race,
     study,
     study_summary,
     tables,
@@ -283,13 +282,11 @@ def test_summary_follows_from_the_runs(tmp_path):
     assert summary.read_bytes() == (ASSETS / 'study_summary.csv').read_bytes()
 
 
-def test_other_summaries_follow_from_the_runs(tmp_path):
-    """race_times.csv and few_images_summary.csv, byte for byte."""
-    rows = common.Table(ASSETS / 'race.csv', race.COLUMNS, race.KEY).read()
-    race.summarise(tmp_path, rows)
+def test_summary_of_few_images_follows_from_the_runs(tmp_path):
+    """few_images_summary.csv, byte for byte."""
     few_images.write_summary(tmp_path, few_images.results_table(ASSETS).read())
-    for name in ('race_times.csv', 'few_images_summary.csv'):
-        assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes(), name
+    summary = tmp_path / 'few_images_summary.csv'
+    assert summary.read_bytes() == (ASSETS / 'few_images_summary.csv').read_bytes()
 
 
 def verdict_on(values, base):

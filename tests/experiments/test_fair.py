@@ -6,14 +6,44 @@ import pytest
 import scipy.stats
 import torch
 
-from experiments import bench_loops, common, fair
+from experiments import bench_loops, common, fair, runs
 from machinery import files
+from machinery.parameters import PAPERS, PRESETS, QUICK
 from tests.tools import ASSETS
 
 
 def row_of(config, ffd, **columns):
     settings = {name: str(config[name]) for name in fair.SETTINGS}
     return settings | dict(ffd=str(ffd)) | columns
+
+
+def test_portions_show_every_image_before_any_comes_again():
+    """Three passes of four images out of six: the first six that come are all of them."""
+    torch.manual_seed(0)
+    portions = runs.Portions(6, 4)
+    passes = [list(portions) for _ in range(3)]
+    assert [len(each) for each in passes] == [4, 4, 4] == [len(portions)] * 3
+    shown = sum(passes, [])
+    assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))
+    assert shown[:6] != shown[6:]
+
+
+def test_stopwatch_counts_the_passes_alone(monkeypatch):
+    """What is done to a batch counts; what happens between two passes does not."""
+    now = iter([10.0, 13.0, 50.0, 54.0])
+    timed = runs.Stopwatch(['a batch', 'another'])
+    timed.clock = lambda: next(now)
+    assert list(timed) == list(timed) == ['a batch', 'another']
+    assert timed.seconds == 3 + 4
+    assert len(timed) == 2
+
+
+def test_recipes_are_those_of_the_notebook():
+    """'ours' is what the notebook trains by, and the paper's what its preset classic does."""
+    for config, preset in ((fair.OURS, 'quick'), (fair.PAPERS, 'classic')):
+        parameters = QUICK | PRESETS[preset]
+        wanted = {key: parameters[key] for key in PAPERS}
+        assert {key: config[key] for key in wanted} == wanted, preset
 
 
 def test_people_who_choose_do_not_judge(tmp_path):
