@@ -117,7 +117,7 @@ def table(name, *arguments):
 @table('yardsticks')
 def yardsticks_table():
     """How many faces are held against how many real ones, of which kind, in each table."""
-    fair, search, compared = (rows_of(name)[0] for name in ('fair', 'race_search', 'compare'))
+    fair, search = (rows_of(name)[0] for name in ('fair', 'race_search'))
     few, study = rows_of('few_images')[0], by('row', 'study_summary')['base']
     pictures = by('figure', 'quality')['Fréchet face distance']
     training, photographs = 'faces of the training', 'other photographs'
@@ -125,8 +125,6 @@ def yardsticks_table():
         ['fair', fair['n_generated'], f'{fair["n_real"]} of other people', fair['floor']],
         ['how ours was found', search['n_judged'], f'{search["n_held_out"]} {photographs}',
          search['floor']],
-        ['compare', compared['n_judged'], f'{compared["n_held_out"]} {photographs}',
-         compared['floor_held_out']],
         ['pictures, cards', pictures['n_generated'], f'{pictures["n_real"]} {photographs}',
          pictures['floor']],
         ['few_images', few['n_judged'], f'{few["n_judges"]} {photographs}', ''],
@@ -283,23 +281,8 @@ def search_table():
     return markdown(['change of ours', 'distance', 'seconds'], lines)
 
 
-@table('compare')
-def compare_table():
-    """The distances of generators of the same images: mean, lowest and highest of the seeds."""
-    found = grouped(rows_of('compare'), 'generator')
-    lines = []
-    for (generator,), results in found.items():
-        cells = [floats(results, column) for column in ('of_training', 'held_out')]
-        lines.append([generator, *[between(mean(values), values) for values in cells]])
-    first = next(iter(found.values()))[0]
-    floors = [f'{float(first[column]):.2f}' for column in ('floor_of_training', 'floor_held_out')]
-    lines.append(['other real faces', *floors])
-    return markdown(['', 'from faces of the training', 'from those held out'], lines)
-
-
 @table('step_time, where', 'where')
 @table('step_time, what if', 'what if')
-@table('step_time, torch', 'torch')
 def step_time_table(kind):
     """One kind of rows of step_time.csv: a line for each name, a column for each batch."""
     rows = [row for row in rows_of('step_time') if row['kind'] == kind]

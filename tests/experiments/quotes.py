@@ -139,20 +139,8 @@ NOTEBOOK = "the whole notebook on drawn faces, this machine's own preset"
 def experiments_readme():
     return [*study_sentences(), *bench_sentences(), *few_images(),
             *step_time_sentences(), *balance_sentences(), *picture_sentences(),
-            *inversion_sentences(), *compare_sentences(), *memorisation_sentences(),
+            *inversion_sentences(), *memorisation_sentences(),
             *direction_sentences(), *fair_section(), *outside_sentences()]
-
-
-def compare_sentences():
-    means = {generator: mean_of('of_training', [row for row in rows_of('compare')
-                                                if row['generator'] == generator])
-             for generator in ('dcgan-32', 'generator-32')}
-    share = means['dcgan-32'] / means['generator-32']
-    n_judged = int(rows_of('compare')[0]['n_judged'])
-    return [
-        f"comes to {share:.2f} of the earlier one's distance",
-        f'from {n_judged:,} faces of the training',
-        f'three seeds, {n_judged:,} generated faces']
 
 
 def fair_ratio(recipe, against, budget):

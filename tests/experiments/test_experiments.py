@@ -16,7 +16,6 @@ from experiments import (
     bench_timing,
     commands,
     common,
-    compare,
     encoder,
     export,
     failures,
@@ -32,8 +31,6 @@ from experiments import (
 )
 from experiments.settings import SETTINGS
 from machinery import files
-from machinery.batches import ImageDataset
-from machinery.drawn import drawn_faces
 from tests.experiments import quotes
 from tests.tools import ASSETS, NOTEBOOK, PROJECT
 
@@ -48,7 +45,7 @@ def leave_the_process_as_it_was():
     torch.set_num_threads(n_threads)
 
 
-COMMANDS = [balance, bench, commands, compare, encoder, export, failures, fair, figures,
+COMMANDS = [balance, bench, commands, encoder, export, failures, fair, figures,
             memorisation, outside, pictures, study, tables]
 
 # ------------------------------------------------------------------------ documents and csv files
@@ -403,19 +400,3 @@ def test_the_ladder_of_steps(small_bench, capsys):
     arithmetic = [float(row['mflop_per_image']) for row in rows]
     assert arithmetic == sorted(arithmetic, reverse=True)
     assert 'the public step' in capsys.readouterr().out
-
-
-def test_generators_are_compared(tmp_path, monkeypatch):
-    """Each with every seed, by the same real faces."""
-    faces = ImageDataset(drawn_faces(90, 32)).hold_out(0.3)
-    monkeypatch.setattr(compare, 'images_of_run', lambda *_: faces)
-    monkeypatch.setattr(compare, 'N_JUDGED', 60)
-    monkeypatch.setattr(compare, 'SEEDS', (0, 1))
-    compare.main(['--faces', str(tmp_path), '--into', str(tmp_path), str(ASSETS / 'dcgan-32'),
-                  str(ASSETS / 'dcgan-64')])
-    _, rows = common.read_csv(tmp_path / 'compare.csv')
-    assert [row['generator'] for row in rows] == ['dcgan-32'] * 2 + ['dcgan-64'] * 2
-    assert len({row['of_training'] for row in rows}) == len({row['held_out'] for row in rows}) == 4
-    assert len({row['floor_held_out'] for row in rows}) == 1
-    assert {row['n_held_out'] for row in rows} == {'27'}
-    assert str(tmp_path) not in rows[0]['command']
