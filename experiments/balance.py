@@ -127,7 +127,7 @@ def main(arguments=None):
         os.environ['DCGAN_ATTRIBUTES'] = os.path.abspath(setting('DCGAN_ATTRIBUTES'))
     values, n_bad = {}, 0
     with common.scratch_folder():
-        dataset = study.get_loader(common.notebook_definitions(), folder, 1, 32).dataset
+        dataset = common.notebook_definitions().get_dataloader(1, 32, folder).dataset
         helpers.balancing_sampler(dataset, balance)          # what is wrong with them shows here
         call = functools.partial(run, folder=folder, balance=balance, n_images=options.budget)
         work = list(itertools.product((AS_IT_IS, BALANCED), seeds))

@@ -8,7 +8,6 @@ Names, changes, groups and claims are keys of assets/study.csv: a setting whose 
 altered counts as a new one, and its old runs no longer count. They stand in the table's order.
 """
 import functools
-import math
 
 import torch
 import torch.nn as nn
@@ -139,12 +138,11 @@ def let_D_see(notebook, change):
 LAST_OF_D = 'depths[-1] * 4 * 4, 1)'
 
 
-def halve_down_to(size):
-    """Return edits for networks that halve an image until it is this wide, and not 4 pixels."""
-    n_layers = 'int(math.log2(img_size)) - {}'
-    edits = [(n_layers.format(2), n_layers.format(int(math.log2(size))))]
+def halve_once_more():
+    """Return edits for networks that halve an image until it is 2 pixels wide, and not 4."""
+    edits = [('int(math.log2(img_size)) - 2', 'int(math.log2(img_size)) - 1')]
     for old in (LAST_OF_D, 'depths[0] * 4 * 4, bias=False)', 'unflatten(1, (-1, 4, 4))'):
-        edits.append((old, old.replace('4', str(size))))
+        edits.append((old, old.replace('4', '2')))
     return edits
 
 
@@ -156,25 +154,20 @@ base('recipe', **RECIPE)
 # ------------------------------------------------------------------------------------------ public
 
 public('images x 0.2', what='0.2 times the budget', budgets=0.2)
-public('images x 0.4', what='0.4 times the budget', budgets=0.4)
 public('images x 2', HELPS, '2 times the budget', budgets=2)
-public('2 layers', what='one strided layer fewer in D and G: down to 8x8', edits=halve_down_to(8))
-public('4 layers', WISHED, 'one strided layer more in D and G: down to 2x2', edits=halve_down_to(2))
+public('4 layers', WISHED, 'one strided layer more in D and G: down to 2x2',
+       edits=halve_once_more())
 public('batch 16', HELPS, batch_size=16)
 public('batch 32', HELPS, batch_size=32)
 public('batch 64', batch_size=64)
 public('batch 256', batch_size=256)
 public('batch 512', batch_size=512)
-public('conv_dim 16', conv_dim=16)
 public('conv_dim 64', HELPS, conv_dim=64)
 public('lr 0.01', HURTS, lr=0.01)
 public('lr 0.001', HURTS, lr=0.001)
-public('lr 0.0004', lr=0.0004)
 public('lr 0.0001', lr=0.0001)
 public('beta1 0.1', beta1=0.1)
 public('beta1 0.3', beta1=0.3)
-public('beta1 0.9', HURTS, beta1=0.9)
-public('z 32', z_size=32)
 public('z 256', LITTLE, z_size=256)
 public('label smoothing', HELPS, objective='bce-smooth')
 
@@ -182,11 +175,6 @@ public('label smoothing', HELPS, objective='bce-smooth')
 @public('dropout in D', HELPS, "dropout of 0.3 in D's deeper layers")
 def dropout_in_D(notebook):
     change_layers(notebook, 'Discriminator', drop_after_activations)
-
-
-@public('dropout in G', '', "dropout of 0.3 in G's deeper layers")
-def dropout_in_G(notebook):
-    change_layers(notebook, 'Generator', drop_after_activations)
 
 
 @public('Xavier', LITTLE, 'Xavier normal init in D and G')
@@ -223,7 +211,6 @@ NORMAL_Z = 'z = torch.randn(len(real), noise_size, device=device)'
 public('uniform z', '', 'z uniform in [-1, 1]', uniform_z=True,
        edits=[(NORMAL_Z, NORMAL_Z.replace('randn', 'rand') + ' * 2 - 1')])
 public('Wasserstein', WISHED, objective='wasserstein', penalty=10, d_batch_norm=False)
-public('Wasserstein, no penalty', objective='wasserstein')
 public('least squares', WISHED, objective='least-squares')
 
 
@@ -238,30 +225,11 @@ def init_that_skips_G(notebook):
     notebook.weights_init_normal = weights_init
 
 
-@public('fault: no init', '', "all weights keep torch's init")
-def no_init(notebook):
-    def leave_alone(weight):
-        pass
-    notebook.weights_init_normal = init_with(leave_alone)
-
-
 @public('fault: real unscaled', '', 'real images stay in [0, 1]')
 def unscaled(notebook):
     def scale(images):
         return images
     notebook.scale = scale
-
-
-@public('fault: eps 0.8', '', "batch norm's eps 0.8")
-def eps_for_momentum(notebook):
-    """The fault of writing batch normalisation's eps where its momentum was meant."""
-    def raise_eps(layers):
-        for layer in layers:
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eps = 0.8
-        return layers
-    change_layers(notebook, 'Discriminator', raise_eps)
-    change_layers(notebook, 'Generator', raise_eps)
 
 
 # --------------------------------------------------------------------------------------- technique
@@ -366,9 +334,6 @@ def with_spread(features):
     return torch.cat([features, spread.to(features.dtype).expand(len(features), 1)], 1)
 
 
-technique('no batch norm in D', d_batch_norm=False)
-
-
 @technique('spectral norm in D', '', 'spectral norm instead of batch norm in D', d_batch_norm=False)
 def spectral_norm_in_D(notebook):
     """D's weights divided by their largest singular value (Miyato et al., arXiv:1802.05957)."""
@@ -400,11 +365,9 @@ technique('resize-convolution', '', 'in G pixels doubled, then 3x3 convolution',
 technique('hinge', objective='hinge')
 technique('relativistic, R1 + R2', objective='relativistic', penalty=0.05, d_batch_norm=False)
 technique('R1 penalty', penalty=0.025)
-technique('R1 penalty x 10', penalty=0.25)
 
 # -------------------------------------------------------------------------------------------- dear
 
-dear('images x 5', HELPS, '5 times the budget', budgets=5)
 dear('conv_dim 128', HELPS, against='images x 0.2', conv_dim=128, budgets=0.2)
 dear('conv_dim 256', WISHED, against='images x 0.2', conv_dim=256, budgets=0.2)
 dear('base 64', WISHED, img_size=64)

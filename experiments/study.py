@@ -2,7 +2,6 @@
 
     python -m experiments.study --folder FOLDER    train what is not in assets/study.csv yet
     python -m experiments.study --figure           only the summary and the figure, from the csv
-    python -m experiments.study --check            every setting on 32 drawn faces, in minutes
 
 Each setting (settings.py) changes one thing of the public recipe and trains on the same budget of
 images, in whole passes over the folder; settings with another budget say so. Then 5,000 faces of
@@ -19,13 +18,12 @@ import math
 import os
 import sys
 import time
-from pathlib import Path
 
 import torch
 
 import helpers
 from experiments import common, runs, study_summary
-from experiments.settings import GROUPS, SETTINGS
+from experiments.settings import SETTINGS
 
 N_JUDGED = 5_000
 COLUMNS = ('row', 'group', 'change', 'claim', 'seed', 'ffd', 'floor', 'images_seen', 'budget',
@@ -42,17 +40,10 @@ def results_table(folder):
 # ------------------------------------------------------------------------------------------ one run
 
 
-def get_loader(notebook, folder, batch_size, size):
-    """Return the notebook's loader of a folder; for None, of 32 drawn faces."""
-    if folder is None:
-        return notebook.get_dataloader(batch_size, size, dataset='drawn', max_images=32)
-    return notebook.get_dataloader(batch_size, size, folder)
-
-
 @functools.cache
 def face_distance(folder, size):
     """Return the distance from the last 5,000 images of a folder; made once a process."""
-    loader = get_loader(common.notebook_definitions(), folder, 1, size)
+    loader = common.notebook_definitions().get_dataloader(1, size, folder)
     # seed=None: the end of the folder, as study.csv was measured
     return helpers.FaceDistance(loader.dataset.images, helpers.choose_device(), N_JUDGED, seed=None)
 
@@ -84,30 +75,24 @@ def measure(notebook, G, config, distance, seed, n):
     return distance(images)
 
 
-def tiny_config(config):
-    """Return the config with tiny networks and batches, and a higher learning rate."""
-    return config | dict(conv_dim=config['conv_dim'] // 8, batch_size=config['batch_size'] // 16,
-                         lr=10 * config['lr'])
-
-
-def run(planned, folder=None, tiny=False):
+def run(planned, folder):
     """Train a setting and measure it: a row for the csv, in a list.
 
     planned  names the setting as 'row', and the 'seed' and 'budget'
     """
     setting, seed, budget = SETTINGS[planned['row']], planned['seed'], planned['budget']
-    config = tiny_config(setting.config) if tiny else setting.config
+    config = setting.config
     os.environ['DCGAN_FAST'] = '1' if config['fast'] else '0'
     with common.silence():
         notebook = setting.definitions()
-        loader = get_loader(notebook, folder, config['batch_size'], config['img_size'])
+        loader = notebook.get_dataloader(config['batch_size'], config['img_size'], folder)
         distance = face_distance(folder, config['img_size'])
         started = time.perf_counter()
         G, images_seen = train(notebook, config, loader, seed, budget)
         seconds = time.perf_counter() - started
     ffd = math.inf
     if G is not None:
-        ffd = measure(notebook, G, config, distance, seed, 250 if tiny else N_JUDGED)
+        ffd = measure(notebook, G, config, distance, seed, N_JUDGED)
     in_bfloat16 = config['fast'] and helpers.has_bfloat16(helpers.choose_device())
     command = common.command('study', '--folder', 'FOLDER', '--budget', budget, '--seeds', seed,
                              '--rows', setting.name)
@@ -120,31 +105,10 @@ def run(planned, folder=None, tiny=False):
 
 
 def describe(folder, loader):
-    name = 'drawn' if folder is None else Path(folder).name
-    return f'{len(loader.dataset)} images of {name}/'
+    return f'{len(loader.dataset)} images of {folder.name}/'
 
 
 # ---------------------------------------------------------------------------------------- many runs
-
-
-def check(names):
-    """Train settings on drawn faces with tiny networks; return what is wrong, one line a fault.
-
-    Wrong is a setting that fails, or one that comes out exactly as another: it changes nothing.
-    """
-    faults, seen = [], {}
-    for name in names:
-        make = functools.partial(run, tiny=True)
-        _, rows, fault = runs.attempt(make, dict(row=name, seed=0, budget=128))
-        if fault:
-            faults.append(f'{name}: {fault}')
-            continue
-        ffd = rows[0]['ffd']
-        print(f'{name:24} {ffd:>9}', flush=True)
-        if ffd in seen and ffd != 'inf':
-            faults.append(f'{name}: comes out as {seen[ffd]} does')
-        seen.setdefault(ffd, name)
-    return '\n'.join(faults)
 
 
 def planned_runs(names, seeds, budget, folder):
@@ -152,24 +116,18 @@ def planned_runs(names, seeds, budget, folder):
     notebook = common.notebook_definitions()
     for size in {SETTINGS[name].config['img_size'] for name in names}:
         # Decoded here, once, before all processes ask for it.
-        data = describe(folder, get_loader(notebook, folder, 1, size))
+        data = describe(folder, notebook.get_dataloader(1, size, folder))
     return [dict(row=name, change=SETTINGS[name].change, seed=seed, budget=budget, data=data)
             for seed in seeds for name in names]
 
 
-def chosen_names(rows, groups):
+def chosen_names(rows):
     """Return the names of the settings to be run, each after the one that it is held against."""
     for name in rows or ():
         helpers.check_choice(SETTINGS, rows=name)
-    for group in groups or ():
-        helpers.check_choice(GROUPS, groups=group)
-    if rows:
-        names = rows
-    else:
-        on_gpu = helpers.choose_device().type == 'cuda'
-        affordable = [group for group in GROUPS if on_gpu or group != 'dear']
-        groups = ['base', *groups] if groups else affordable
-        names = [name for name, setting in SETTINGS.items() if setting.group in groups]
+    on_gpu = helpers.choose_device().type == 'cuda'
+    affordable = [name for name, setting in SETTINGS.items() if on_gpu or setting.group != 'dear']
+    names = rows or affordable
     bases = [SETTINGS[name].base for name in names]
     return list(dict.fromkeys([*bases, *names]))
 
@@ -179,25 +137,16 @@ def main(arguments=None):
     runs.add_figure_option(parser)
     parser.add_argument('--budget', type=int, default=90_000, help='images a run (default 90000)')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these settings')
-    parser.add_argument('--groups', nargs='+', metavar='GROUP',
-                        help=f'only base and these of {", ".join(GROUPS)}')
     runs.add_processes_option(parser)
-    parser.add_argument('--check', action='store_true',
-                        help='try the settings on drawn faces; keep nothing')
     options = parser.parse_args(arguments)
     helpers.check_whole(budget=options.budget)
-    names = chosen_names(options.rows, options.groups)
+    names = chosen_names(options.rows)
     table = results_table(options.into)
     n_processes = runs.number_of_processes(options.processes)
-    if options.check:
-        options.figure = True                        # it needs no folder either
     runs.begin(parser, options)
     n_failed = 0
     # In scratch are the files of the runs, and the cache of a folder that takes none.
     with common.scratch_folder():
-        if options.check:
-            asked = options.rows or options.groups
-            sys.exit(check(names if asked else SETTINGS) or 0)
         if not options.figure:
             work = planned_runs(names, options.seeds, options.budget, options.folder)
             n_failed = runs.make_missing(table, work, functools.partial(run, folder=options.folder),

@@ -381,27 +381,6 @@ def longer_runs_table():
     return markdown(['100 faces', 'way', *[f'{seconds} s' for seconds in moments]], lines)
 
 
-@table('few_images, known kind, learnt by heart', 'faces')
-@table('few_images, cut closer, learnt by heart', 'closer')
-def learnt_table(images):
-    """Has each way learnt its images by heart? For each number of them gap and verdicts."""
-    counts = ('100', '300', '1000')
-    rows = [row for row in rows_of('few_images_memorisation')
-            if (row['images'], row['pair']) == (images, 'faces')]
-    found = grouped(rows, 'way', 'run_seconds', 'n_images')
-    runs = sorted({(way, seconds) for way, seconds, _ in found},
-                  key=lambda run: (float(run[1]), list(WAYS).index(run[0])))
-    lines = []
-    for way, seconds in runs:
-        cells = [found.get((way, seconds, count)) for count in counts]
-        lines.append([way, f'{seconds} s', *[learnt_cell(each) if each else '' for each in cells]])
-    return markdown(['way', 'run', *[f'{int(count):,} faces' for count in counts]], lines)
-
-
-def learnt_cell(results):
-    return f'gap {gap_cell(results)}; {caught(results)} caught'
-
-
 def gap_cell(results):
     gaps = [100 * gap for gap in floats(results, 'gap')]
     return between(mean(gaps), gaps, 1, unit=' %')

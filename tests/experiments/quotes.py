@@ -32,7 +32,7 @@ NOT_FROM_CSV = {
         'after 328 seconds.', 'seconds, 82 and 328,', 'batches of 8 to 64', '`conv_dim` 32. *The',
         '`conv_dim` 32, bfloat16', '`conv_dim` 32, with a learning rate of 0.001',
         '10,000 faces are drawn', 'by at least 1, at least',
-        'fifty epochs of 89,931 images', 'on 32 drawn faces', 'batch 128 but where', '6,000 JPEGs',
+        'fifty epochs of 89,931 images', 'batch 128 but where', '6,000 JPEGs',
         'each of 40 attributes', 'all 40 attributes', 'The 5,000 are faces', 'ids 11,001 to 18,000',
         'in 5,000 faces of the training set',
         'in 5,000 generated faces', 'below 0.01 and', 'but for 1,000 faces', 'arXiv:1901.03396',
@@ -227,7 +227,6 @@ def study_sentences():
     budget = int(public['budget'])
     return [
         f'`settings.py` lists {len(SETTINGS)} settings',
-        f'{len(study)} settings have been measured',
         f'the same {n_faces:,} faces',
         f'the same {budget:,} images at `conv_dim` 32, with three seeds',
         f'Other real faces come to {float(public["floor"]):.2f}',

@@ -362,19 +362,6 @@ def test_a_small_study(folder, monkeypatch, capsys):
     study.face_distance.cache_clear()
 
 
-@pytest.mark.slow
-def test_check_tells_settings_that_change_nothing(folder, monkeypatch, capsys):
-    """--check keeps nothing, and says it where a setting comes out as another one does."""
-    study.face_distance.cache_clear()
-    without = study.SETTINGS['hinge']
-    monkeypatch.setattr(without, 'config', SETTINGS['base'].config)
-    with pytest.raises(SystemExit) as ended:
-        study.main(['--check', '--rows', 'hinge', '--into', str(folder)])
-    assert ended.value.code == 'hinge: comes out as base does'
-    assert list(folder.iterdir()) == []
-    study.face_distance.cache_clear()
-
-
 # ------------------------------------------------------------------------------------------ bench
 
 
