@@ -23,6 +23,19 @@ drawn         faces drawn by code
 devices       the device, its arithmetic, random numbers, and the processes of torchrun
 files         written whole or not at all, and read safely; the pickle of grids
 console       settings from outside, arguments checked or left out, and the progress bar
+
+To add       go to
+a loss       the notebook's OBJECTIVES, from the logits; its formula into test_objectives (the
+             table is code: earlier runs count as others)
+a data set   DATA_SETS in sources.py, which names its kind; its licence into DATA in
+             experiments/export.py
+a parameter  parameters.py, the notebook's parameters cell, and where it is used; PLAIN if train
+             reads it
+a file       of a run: Run._save before latest.pt, and the list at the top of run.py
+a plot       pictures.py, and a door in helpers.py
+
+After an edit the notebook is run again on real faces, in its place:
+jupyter nbconvert --execute --inplace dcgan_faces.ipynb
 """
 ROOMS = ('grades', 'lesson', 'checks', 'parameters', 'run', 'fast_step', 'sources', 'batches',
          'explorer', 'latent', 'metric', 'pretrained', 'identity', 'pictures', 'images', 'drawn',
