@@ -3,8 +3,7 @@
     python -m experiments.bench [--repeats 5] [--compile] [--only step|loader|epoch|scaling]
 
 step      a ladder: the public training step, then one technique more in each row, up to our own
-loader    ImageFolder with PIL beside our first decoding, our cache, our loader and DeviceLoader;
-          with --folder FOLDER also the decoding of the images in a folder of yours
+loader    ImageFolder with PIL beside our first decoding, our cache, our loader and DeviceLoader
 epoch     from files to updated weights
 scaling   our images/s against batch size, image size, width and number of images
 
@@ -140,24 +139,11 @@ def loader_tables(bench, options):
         works |= loops.build_decoding(options.faces, size) | {
             'ours: get_dataloader': loops.build_passes(ours),
             'ours: helpers.DeviceLoader, which train uses':
-                loops.build_passes(helpers.DeviceLoader(ours, DEVICE)),
-            'ours: drawing as many faces by code':
-                loops.build_calls(helpers.drawn_faces, N_FILES, size, SEED)}
+                loops.build_passes(helpers.DeviceLoader(ours, DEVICE))}
+        contenders = [Contender(name, lambda run=run: run, N_FILES, 'passes')
+                      for name, run in works.items()]
         setting = f'JPEGs of 64x64 to {size}x{size}, batch {BATCH}'
-        compare_loading(bench, setting, works, N_FILES)
-        if options.folder:
-            with loops.linked(options.folder) as fresh:      # no cache is left among the images
-                with common.silence():
-                    images, _ = helpers.decode_folder(fresh, size)
-                setting = f'files of {options.folder.name}/ to {size}x{size}'
-                compare_loading(bench, setting, loops.build_decoding(fresh, size), len(images))
-
-
-def compare_loading(bench, setting, works, n_images):
-    contenders = []
-    for name, run in works.items():
-        contenders.append(Contender(name, lambda run=run: run, n_images, 'passes'))
-    bench.compare('loader', setting, contenders, WARM_PASSES)
+        bench.compare('loader', setting, contenders, WARM_PASSES)
 
 
 # -------------------------------------------------------------------------------------------- epoch
@@ -243,14 +229,12 @@ TABLES = dict(step=step_tables, loader=loader_tables, epoch=epoch_tables, scalin
 
 
 def command_of(options):
-    """Return the command line that the tables name; a folder of the user's is not named."""
+    """Return the command line that the tables name."""
     words = []
     if options.repeats != 5:
         words += ['--repeats', options.repeats]
     if options.compile:
         words.append('--compile')
-    if options.folder:
-        words += ['--folder', 'FOLDER']
     if options.only:
         words += ['--only', options.only]
     return common.command('bench', *words)
@@ -261,8 +245,6 @@ def main(arguments=None):
     parser.add_argument('--repeats', type=int, default=5, help='turns of each row (default 5)')
     parser.add_argument('--compile', action='store_true',
                         help='a row with torch.compile; it starts slowly')
-    parser.add_argument('--folder', type=common.existing_folder,
-                        help='of images of yours, to be decoded too')
     parser.add_argument('--only', choices=TABLES, help='only this table')
     options = parser.parse_args(arguments)
     os.environ['DCGAN_FAST'] = '1'

@@ -3,7 +3,6 @@
 A function called build_... returns run(n), which does n units of work on networks of the same
 weights.
 """
-import contextlib
 import copy
 import itertools
 import os
@@ -249,14 +248,6 @@ def build_calls(function, *arguments):
     return run
 
 
-@contextlib.contextmanager
-def linked(folder):
-    """Give a new folder that holds only a link to this one, so that it has no cache."""
-    with tempfile.TemporaryDirectory() as fresh:
-        os.symlink(folder, Path(fresh) / 'faces')
-        yield Path(fresh)
-
-
 def build_decoding(folder, size):
     """Return {row: run} of the first decoding of a folder, and of reading its cache."""
     return {'ours: the first decoding, cache written': build_calls(decode_first, folder, size),
@@ -265,5 +256,6 @@ def build_decoding(folder, size):
 
 def decode_first(folder, size):
     """Decode all images of a folder and write the cache."""
-    with linked(folder) as fresh:
+    with tempfile.TemporaryDirectory() as fresh:      # a link in a new folder, which has no cache
+        os.symlink(folder, Path(fresh) / 'faces')
         helpers.decode_folder(fresh, size)

@@ -19,7 +19,7 @@ from PIL import Image
 
 import helpers
 from experiments import common, runs
-from experiments.settings import Setting, change_layers
+from experiments.settings import Setting, change_layers, with_rates
 from machinery.pictures import D_COLOUR, G_COLOUR, WIDTH, show_grid
 
 CHANGES = dict(batch_size=16, lr=4e-4)   # of the public recipe, for faces within a minute
@@ -59,17 +59,6 @@ def names_of(kind):
 # ------------------------------------------------------------------------- failures and comparisons
 
 add(COMPARISON, RIGHT, "the paper's recipe, but batches of 16 and twice its learning rate")
-
-
-def with_rates(notebook, of_D, of_G):
-    """Let each network learn at its own multiple of the learning rate."""
-    original = notebook.make_optimizers
-
-    def make_optimizers(D, G, lr, *betas):
-        d_optimizer, _ = original(D, G, of_D * lr, *betas)
-        _, g_optimizer = original(D, G, of_G * lr, *betas)
-        return d_optimizer, g_optimizer
-    notebook.make_optimizers = make_optimizers
 
 
 @add(FAILURE, 'D has won', "G's learning rate 1/50 of D's")

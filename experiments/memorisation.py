@@ -10,9 +10,9 @@ a folder on one core. --liars trains three generators on 100 faces each, for muc
 the same twice: of those 100 faces, which must be noticed, and of 100 faces that they did not see,
 which must not. That takes two minutes a generator.
 
-How small a gap would be noticed (memorisation_gap.csv; --gap asks that alone)? The errors of faces
-that a generator never saw are drawn anew, once as they are and once smaller by some per cent. The
-smallest gap is that which is noticed in four of five such draws.
+How small a gap would be noticed (memorisation_gap.csv)? The errors of faces that a generator never
+saw are drawn anew, once as they are and once smaller by some per cent. The smallest gap is that
+which is noticed in four of five such draws.
 """
 import time
 
@@ -132,11 +132,8 @@ def as_sentence(rows, gaps):
             f'than {100 * smallest:.0f} % might go unnoticed')
 
 
-def judge_folder(folder, faces, into, line, only_gap=False):
-    """Measure the generator of a folder, and put the figures on its card.
-
-    only_gap  what is in memorisation.csv and inversion.csv stays
-    """
+def judge_folder(folder, faces, into, line):
+    """Measure the generator of a folder, and put the figures on its card."""
     notebook = common.notebook_definitions()
     pair = helpers.load_pair(folder)
     G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
@@ -147,11 +144,10 @@ def judge_folder(folder, faces, into, line, only_gap=False):
     whose = dict(generator=folder.name, weights=weights, **common.provenance(line))
     inverted, memorised, gaps = tables(into)
     gaps.merge([row | whose for row in measure_gap(G, dataset.held_out)])
-    if not only_gap:
-        inverted.merge([find_again(G, seed) | whose for seed in SEEDS[:1]])
-        for seed in SEEDS:
-            row = judge(G, dataset.images, dataset.held_out, seed)
-            memorised.merge([row | whose | dict(judged=OWN, data=config['data'])])
+    inverted.merge([find_again(G, SEEDS[0]) | whose])
+    for seed in SEEDS:
+        row = judge(G, dataset.images, dataset.held_out, seed)
+        memorised.merge([row | whose | dict(judged=OWN, data=config['data'])])
     mine = [[row for row in table.read() if row['weights'] == weights]
             for table in (memorised, gaps)]
     add_figures(folder, memorisation=as_sentence(*mine))
@@ -186,12 +182,11 @@ def main(arguments=None):
     parser.add_argument('--faces', type=common.existing_folder, required=True, metavar='FOLDER',
                         help='the images that the generators were trained on')
     parser.add_argument('--liars', action='store_true', help='train the liars, and judge them')
-    parser.add_argument('--gap', action='store_true', help='only: how small a gap is noticed')
     options = parser.parse_args(arguments)
-    asked = ['--faces', options.faces.name + '/'] + ['--gap'] * options.gap
+    asked = ['--faces', options.faces.name + '/']
     for folder in options.folders:
         line = common.command('memorisation', *asked, common.name_of(folder))
-        judge_folder(folder, options.faces, options.into, line, options.gap)
+        judge_folder(folder, options.faces, options.into, line)
     if options.liars:
         whence = common.provenance(common.command('memorisation', *asked, '--liars'))
         judge_liars(options.faces, options.into, whence)

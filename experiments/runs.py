@@ -151,11 +151,11 @@ def add_figure_option(parser):
                         help='no runs: only what follows from the table')
 
 
-def begin(parser, options, n_threads=1):
+def begin(parser, options):
     """Prepare the process for runs on --folder; without one, only --figure can be asked for."""
     if not (options.folder or vars(options).get('figure')):
         parser.error('--folder is missing: where are the faces?')
-    torch.set_num_threads(n_threads)
+    torch.set_num_threads(1)
     os.environ.pop('DCGAN_DATA', None)               # --folder has the say
 
 

@@ -127,6 +127,17 @@ def drop_after_activations(layers):
     return changed
 
 
+def with_rates(notebook, of_D, of_G):
+    """Let each network learn at its own multiple of the learning rate."""
+    original = notebook.make_optimizers
+
+    def make_optimizers(D, G, lr, *betas):
+        d_optimizer, _ = original(D, G, of_D * lr, *betas)
+        _, g_optimizer = original(D, G, of_G * lr, *betas)
+        return d_optimizer, g_optimizer
+    notebook.make_optimizers = make_optimizers
+
+
 def let_D_see(notebook, change):
     """D sees change(x) of all images, real and generated."""
     class SeeingChanged(notebook.Discriminator):
@@ -244,13 +255,7 @@ technique('lr schedule', lr_decay=True)
 @technique('two time scales', '', "D's lr twice G's")
 def two_time_scales(notebook):
     """Heusel et al., arXiv:1706.08500."""
-    original = notebook.make_optimizers
-
-    def make_optimizers(D, G, lr, *betas):
-        d_optimizer, _ = original(D, G, 2 * lr, *betas)
-        _, g_optimizer = original(D, G, lr, *betas)
-        return d_optimizer, g_optimizer
-    notebook.make_optimizers = make_optimizers
+    with_rates(notebook, 2, 1)
 
 
 technique('beta1 0', beta1=0.0)

@@ -41,22 +41,6 @@ def speeds(name, device=CPU):
     return settings
 
 
-def crossed(rows, line, column, cell, corner='', titles='{}', values=None):
-    """Return a table of rows: a line for each value of one column, a cell for each of another.
-
-    cell    a function from the rows of a cell to its text
-    values  those of the other column; by default all, as they come
-    """
-    cells = grouped(rows, line, column)
-    names = list(dict.fromkeys(row[line] for row in rows))
-    values = values or list(dict.fromkeys(row[column] for row in rows))
-    lines = []
-    for name in names:
-        found = [cells.get((name, value)) for value in values]
-        lines.append([name, *[cell(each) if each else '' for each in found]])
-    return markdown([corner, *[titles.format(value) for value in values]], lines)
-
-
 # --------------------------------------------------------------------------------- numbers as texts
 
 
@@ -286,11 +270,13 @@ def search_table():
 def step_time_table(kind):
     """One kind of rows of step_time.csv: a line for each name, a column for each batch."""
     rows = [row for row in rows_of('step_time') if row['kind'] == kind]
-    return crossed(rows, 'name', 'batch', step_time_cell, titles='batch {}')
+    batches = list(dict.fromkeys(row['batch'] for row in rows))
+    lines = [[name, *map(step_time_cell, results)]
+             for (name,), results in grouped(rows, 'name').items()]
+    return markdown(['', *[f'batch {batch}' for batch in batches]], lines)
 
 
-def step_time_cell(results):
-    result, = results
+def step_time_cell(result):
     if result['ratio']:
         return f'×{result["ratio"]} ({result["lowest"]}–{result["highest"]})'
     return f'{result["ms_a_step"]} ms, {percent(result["share"])}'
