@@ -37,6 +37,3 @@ a plot       pictures.py, and a door in helpers.py
 After an edit the notebook is run again on real faces, in its place:
 jupyter nbconvert --execute --inplace dcgan_faces.ipynb
 """
-ROOMS = ('grades', 'lesson', 'checks', 'parameters', 'run', 'fast_step', 'sources', 'batches',
-         'explorer', 'latent', 'metric', 'pretrained', 'identity', 'pictures', 'images', 'drawn',
-         'devices', 'files', 'console')

@@ -159,11 +159,10 @@ def lists_in_lists():
     return pickle.dumps(nested)
 
 
-def packed_as_torch_packs(data, whole=None):
-    """Return the bytes of a checkpoint, whole or an empty one, with data in place of its pickle."""
-    good_file, bad_file = io.BytesIO(whole), io.BytesIO()
-    if whole is None:
-        torch.save({}, good_file)
+def packed_as_torch_packs(data):
+    """Return the bytes of an empty checkpoint with data in place of its pickle."""
+    good_file, bad_file = io.BytesIO(), io.BytesIO()
+    torch.save({}, good_file)
     with zipfile.ZipFile(good_file) as good, zipfile.ZipFile(bad_file, 'w') as bad:
         for part in good.namelist():
             bad.writestr(part, data if part.endswith('data.pkl') else good.read(part))

@@ -3,7 +3,7 @@ import pytest
 
 from tests.tools import PROJECT, run_python
 
-KINDS = ['samples', 'samples by grammar', 'checkpoint', 'checkpoint by grammar', 'zip', 'cache']
+KINDS = ['samples', 'samples by grammar', 'checkpoint', 'zip', 'cache']
 
 
 @pytest.mark.slow
