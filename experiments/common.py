@@ -28,11 +28,6 @@ def notebook_definitions(edits=()):
     return helpers.load_definitions(PROJECT / 'dcgan_faces.ipynb', edits)
 
 
-def parameter_names():
-    """Return the names of the notebook's parameters."""
-    return list(helpers.PARAMETERS)
-
-
 def command_parser(doc):
     """Return an ArgumentParser that shows an experiment's docstring and knows the option --into."""
     parser = argparse.ArgumentParser(description=doc,
@@ -64,14 +59,6 @@ def name_of(path):
 def provenance(command_line):
     """Return the columns that say what made a row, and on what."""
     return dict(device=helpers.device_name(), torch=torch.__version__, command=command_line)
-
-
-def in_half_precision(weights):
-    """Return a state dict whose floating point numbers are float16."""
-    halved = {}
-    for name, value in weights.items():
-        halved[name] = value.half() if value.is_floating_point() else value
-    return halved
 
 
 def save_figure(path, **options):

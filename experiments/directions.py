@@ -1,6 +1,6 @@
 """Measure the directions in noise space: what each moves on fresh noise, and what it drags along.
 
-    python -m experiments.directions [--run checkpoints_gan/]
+    python -m experiments.directions
 
 Finds the directions of machinery/latent.py with three seeds. Each is then followed from -3 to 3
 on fresh noise, beside controls that were fitted to shuffled measurements and must move nothing. A
@@ -12,7 +12,6 @@ the seeds, into directions.npz. It takes two minutes of one core; seven where ot
 """
 import hashlib
 import io
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -211,14 +210,10 @@ def write_table(path, rows, G, whence):
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--run', type=Path, metavar='FOLDER',
-                        help='the checkpoints of a run (default: the shipped generator)')
-    options = parser.parse_args(arguments)
-    G = load_generator(options.run)
+    options = common.command_parser(__doc__).parse_args(arguments)
+    G = load_generator()
     held, rows = measure(G)
-    asked = ('--run', options.run) if options.run else ()
-    whence = common.provenance(common.command('directions', *asked))
+    whence = common.provenance(common.command('directions'))
     write_table(options.into / 'directions.csv', rows, G, whence)
     write_directions(options.into / 'directions.npz', held, G)
     draw_figure(options.into / 'directions.png', G, held, rows)

@@ -141,7 +141,7 @@ def describe(best, figures, made_by=''):
         if kept_as in config:
             discriminator[name] = config[kept_as]
     generator = pretrained.arguments_of(config)
-    recipe = {name: config[name] for name in common.parameter_names()
+    recipe = {name: config[name] for name in helpers.PARAMETERS
               if name in config and name not in LEFT_OUT}
     return dict(model_type='dcgan', generator=generator, discriminator=discriminator,
                 z_size=generator['z_size'], data=config.get('data', ''),

@@ -143,7 +143,7 @@ class Study:
             saved = self.train(helpers.ImageDataset(images), run, distance)
             history = helpers.load_history()
         if self.keep:
-            torch.save(common.in_half_precision(saved['G_average']), self.kept(run))
+            torch.save(saved['G_average'], self.kept(run))
         rows = []
         for epoch, ffd, _ in history['distances']:
             seen = int(BATCH * sum(history['per_epoch'][:int(epoch)]))

@@ -155,9 +155,10 @@ def judge_folder(folder, faces, into, line):
 
 def train_liar(images, seed):
     """Train a generator on few images for much too long, as the notebook trains; return it."""
-    faces = helpers.ImageDataset(images)
-    G, _, _ = runs.train_timed(common.notebook_definitions(), BASE | LIAR, faces,
-                               len(faces) * TIMES_SEEN, seed)
+    faces, config = helpers.ImageDataset(images), BASE | LIAR
+    loader = runs.loader_of(faces, config['batch_size'], len(faces) * TIMES_SEEN // runs.PASSES)
+    with common.scratch_folder():
+        G, _ = runs.train(common.notebook_definitions(), config, loader, seed, runs.PASSES)
     return G
 
 

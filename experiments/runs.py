@@ -113,22 +113,6 @@ class Stopwatch:
         self.seconds += self.clock() - started
 
 
-def train_timed(notebook, config, faces, n_images, seed):
-    """Train on so many images of an ImageDataset, in a folder that vanishes.
-
-    Returns (G with its averaged weights, images seen, seconds of the passes).
-    """
-    watches = []
-
-    def wrap(batches):
-        watches.append(Stopwatch(batches))
-        return watches[0]
-    loader = loader_of(faces, config['batch_size'], n_images // PASSES)
-    with common.scratch_folder():
-        G, saved = train(notebook, config, loader, seed, PASSES, wrap=wrap)
-    return G, saved['images_seen'], watches[0].seconds
-
-
 def draw(notebook, G, n, seed):
     """Return n faces of G (n, 3, s, s), in eval mode, from the noise of a seed."""
     z = torch.randn(n, G.z_size, generator=torch.Generator().manual_seed(seed))

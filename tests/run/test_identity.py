@@ -56,14 +56,6 @@ def test_other_images_of_the_same_words_are_another_run(notebook, folder, capsys
     assert 'it differs in images' in resumed(capsys)
 
 
-def test_replaced_images_are_another_run(notebook, folder, capsys):
-    write_images(folder / 'faces', 4, seed=1)
-    train_on(notebook, folder / 'faces')
-    write_images(folder / 'faces', 4, size=(60, 60), seed=2)
-    train_on(notebook, folder / 'faces', resume=True)
-    assert 'it differs in images' in resumed(capsys)
-
-
 def test_the_same_images_elsewhere_are_the_same_run(notebook, folder, capsys):
     """The folder may be moved, and max_images may be written in another way."""
     write_images(folder / 'faces', 4)
@@ -277,9 +269,7 @@ def test_edited_architecture_is_another_run(notebook, folder, capsys):
 
 @pytest.mark.parametrize('make, what', [
     (lambda D: torch.optim.SGD(D.parameters(), 0.1, momentum=0.9), 'the class of d_optimizer'),
-    (lambda D: torch.optim.Adam(D.parameters(), 2e-4, (0.1, 0.9)), 'the settings of d_optimizer'),
-    (lambda D: torch.optim.NAdam(D.parameters(), 0.1), 'the class of d_optimizer'),
-    (lambda D: torch.optim.RAdam(D.parameters(), betas=(0.5, 0.999)), 'the class of d_optimizer')])
+    (lambda D: torch.optim.Adam(D.parameters(), 2e-4, (0.1, 0.9)), 'the settings of d_optimizer')])
 def test_another_optimizer_is_another_run(notebook, folder, capsys, make, what):
     """Its kind and settings; the learning rate itself is changed by schedules."""
     def train(resume):
