@@ -19,9 +19,7 @@ import io
 import math
 import re
 from pathlib import Path
-from unittest import mock
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -31,6 +29,7 @@ from PIL import Image
 
 from machinery.checks import (
     answering,
+    drawn_by,
     empty_folder,
     expect,
     expect_close,
@@ -45,7 +44,9 @@ from machinery.checks import (
     remarks,
     result_or_error,
     scope_of,
+    seed_again,
     tiny_training,
+    watch_passes,
     write_images,
 )
 from machinery.console import fitting, setting, takes
@@ -763,21 +764,6 @@ def look_at_augmented_step(train_step):
     expect(min(gradients) > 0, "Gradients of G's weights", gradients, 'all above 0')
 
 
-def seed_again(*_):
-    """Let dropout and its like draw the same in each pass, whichever comes first."""
-    torch.manual_seed(0)
-
-
-def watch_passes(G):
-    """Two lists: of 'forward' and 'backward' as G is passed through, and of the noise it is given.
-    """
-    passes, noises = [], []
-    G.register_forward_pre_hook(lambda _, inputs: noises.append(inputs[0].detach().clone()))
-    G.register_forward_hook(lambda *_: passes.append('forward'))
-    next(G.parameters()).register_hook(lambda _: passes.append('backward'))
-    return passes, noises
-
-
 def step_by_hand(D, G, real, noises, real_loss, fake_loss, objective, penalty):
     """What a step should do and return: bce, bce-smooth, or relativistic with a penalty.
 
@@ -1029,17 +1015,6 @@ def test_view_samples(view_samples):
                 return
             expect(not error, 'Grid', error, 'one of 2 x 8 pictures')
             check_grid(figure, samples[epoch], epoch=epoch, size=size)
-
-
-def drawn_by(view, *arguments):
-    """Return (the figure that a function draws, its error in words)."""
-    before = plt.get_fignums()
-    with mock.patch.object(plt, 'show'):               # a notebook shows figures, and closes them
-        _, error = result_or_error(view, *arguments)
-    new = [plt.figure(number) for number in plt.get_fignums() if number not in before]
-    for figure in new:
-        plt.close(figure)
-    return (new or [plt.Figure()])[-1], error
 
 
 def check_grid(figure, images, **parameters):

@@ -10,7 +10,9 @@ import io
 import os
 import tempfile
 from pathlib import Path
+from unittest import mock
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
@@ -190,6 +192,32 @@ def louder(network):
     for weight in network.parameters():
         weight.mul_(100)
     return network
+
+
+def seed_again(*_):
+    """Let dropout and its like draw the same in each pass, whichever comes first."""
+    torch.manual_seed(0)
+
+
+def watch_passes(G):
+    """Two lists: of 'forward' and 'backward' as G is passed through, and of the noise it is given.
+    """
+    passes, noises = [], []
+    G.register_forward_pre_hook(lambda _, inputs: noises.append(inputs[0].detach().clone()))
+    G.register_forward_hook(lambda *_: passes.append('forward'))
+    next(G.parameters()).register_hook(lambda _: passes.append('backward'))
+    return passes, noises
+
+
+def drawn_by(view, *arguments):
+    """Return (the figure that a function draws, its error in words)."""
+    before = plt.get_fignums()
+    with mock.patch.object(plt, 'show'):               # a notebook shows figures, and closes them
+        _, error = result_or_error(view, *arguments)
+    new = [plt.figure(number) for number in plt.get_fignums() if number not in before]
+    for figure in new:
+        plt.close(figure)
+    return (new or [plt.Figure()])[-1], error
 
 
 def scope_of(function):

@@ -75,16 +75,14 @@ CORE = (*SEEN, *PIXELS)
 
 
 @torch.no_grad()
-def measure_faces(images, encoder=None):
+def measure_faces(images, encoder):
     """Measure in each image what the directions are to change: float32 (n, len(NAMES)).
 
-    images   (n, 3, s, s): uint8, or float in [-1, 1]
-    encoder  a FaceEncoder; None: the project's own
+    images  (n, 3, s, s): uint8, or float in [-1, 1]
 
     What the encoder sees is its logit, above 0 for yes; light hair is the logit of blond less that
     of black. The rest is measured in the pixels, in [0, 1].
     """
-    encoder = encoder or FaceEncoder.trained()
     images = to_uint8(images)
     logits = dict(zip(encoder.attribute_names, encoder.logits(images).T, strict=True))
     measured = {name: sum(sign * logits[attribute] for attribute, sign in signs.items())
@@ -95,9 +93,8 @@ def measure_faces(images, encoder=None):
 
 
 @torch.no_grad()
-def draw_and_measure(generate, z, encoder=None):
+def draw_and_measure(generate, z, encoder):
     """Return what measure_faces says of the faces of z, (n, z_size), drawn 500 at a time."""
-    encoder = encoder or FaceEncoder.trained()
     return torch.cat([measure_faces(generate(part), encoder) for part in z.split(500)])
 
 
@@ -136,7 +133,7 @@ def find_directions(generate, z_size, n_faces=10_000, seed=0):
     """
     random_numbers = torch.Generator().manual_seed(seed)
     z = torch.randn(n_faces, z_size, generator=random_numbers)
-    slopes = fit_slopes(z, draw_and_measure(generate, z))
+    slopes = fit_slopes(z, draw_and_measure(generate, z, FaceEncoder.trained()))
     return dict(zip(NAMES, without_others(slopes, slopes), strict=True))
 
 

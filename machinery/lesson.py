@@ -125,7 +125,6 @@ def dataset_of(loader):
 _kept = None             # the losses of the training that call_train has kept
 
 
-
 def call_train(train, D, G, n_epochs, print_every, loader, distance, config):
     """Call train and return its losses, a list of pairs.
 

@@ -46,7 +46,7 @@ ATTRIBUTES = 'list_attr_celeba.txt', 'list_attr_celeba.csv'           # CelebA's
 IDENTITIES = 'identity_CelebA.txt', 'identity_CelebA.csv'
 
 
-def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, seed=0):
+def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None):
     """Find the data set, or draw one; return an ImageDataset.
 
     data_dir    folder of the faces; ~ and file:// are understood
@@ -54,7 +54,7 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
     dataset     'faces': those in data_dir. If that is left at its default: what DCGAN_DATA names
                 (a folder, 'svhn' or 'drawn'), else the small CelebA set or CelebA itself on disk
                 or among Kaggle's inputs, else the download of the small set, else drawn faces.
-                'svhn': the street-view house numbers. 'drawn': faces drawn by code from seed
+                'svhn': the street-view house numbers. 'drawn': faces drawn by code
     max_images  at most that many, evenly spaced; None: all
     Under torchrun rank 0 finds the images first, and the others read its cache.
     Raises FileNotFoundError for a folder that does not exist, ValueError for one without images and
@@ -70,15 +70,15 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
         dataset = word if word in NAMED_SETS else dataset
         data_dir = chosen if word else data_dir
     with rank_0_first():
-        found = DATA_SETS[dataset](image_size, max_images, seed, data_dir)
+        found = DATA_SETS[dataset](image_size, max_images, data_dir)
     print(found.source)
     return found
 
 
-def _faces(image_size, max_images, seed, data_dir):
+def _faces(image_size, max_images, data_dir):
     folder = find_faces(data_dir)
     if folder is None:
-        return _drawn(image_size, max_images, seed)
+        return _drawn(image_size, max_images)
     _say_if_cut(folder, max_images or FACES_COUNT)
     images, paths = decode_folder(folder, image_size, max_images)
     source = f'{_counted(images)}, {shown(folder.absolute().name)}/'
@@ -108,9 +108,9 @@ def _svhn(image_size, max_images, *_):
     return ImageDataset(images, labels, source, may_be_mirrored=False, kind='svhn')
 
 
-def _drawn(image_size, max_images, seed, *_):
-    images = drawn_faces(max_images or DRAWN_COUNT, image_size, seed)
-    source = f'{_counted(images)}, drawn by code, seed {seed}: these are NOT photographs'
+def _drawn(image_size, max_images, *_):
+    images = drawn_faces(max_images or DRAWN_COUNT, image_size)
+    source = f'{_counted(images)}, drawn by code: these are NOT photographs'
     return ImageDataset(images, source=source, kind='drawn')
 
 
@@ -118,7 +118,7 @@ def _counted(images):
     return f'{len(images):,} images of {images.shape[3]}x{images.shape[2]}'
 
 
-# name: a function of (image_size, max_images, seed, data_dir). DCGAN_DATA may name all but faces.
+# name: a function of (image_size, max_images, data_dir). DCGAN_DATA may name all but faces.
 DATA_SETS = {'faces': _faces, 'svhn': _svhn, 'drawn': _drawn}
 NAMED_SETS = set(DATA_SETS) - {'faces'}
 
