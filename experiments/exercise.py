@@ -357,7 +357,7 @@ def questions(cells):
                f'base: {result["verdict"]}.')
     yield (f'- What does `detach` save? The step is **{times(step["ratio_above"])}** as fast '
            f'({step["setting"]}, {step["device"]}).')
-    yield from notebook_answers(cells)
+    yield notebook_answer(cells)
     old = {row['training_set']: percent(1 - float(row['mean'])) for row in rows_of('balance')
            if (row['figure'], row['faces']) == ('Young', 'generated')}
     yield (f'- Who is missing? Of the generated faces, {old["as it is"]} were not young to the '
@@ -370,20 +370,17 @@ def by_step():
     return next(row for row in rows if row['setting'].startswith('32x32, conv_dim 32'))
 
 
-def notebook_answers(cells):
-    """Yield what the notebook's step by hand printed, where it has been run."""
+def notebook_answer(cells):
+    """Return what the notebook's step by hand printed."""
     cell = next(cell for cell in cells if cell['id'] == 'newhand03')
     printed = ''.join(''.join(output.get('text', '')) for output in cell['outputs'])
-    if printed:
-        lines = textwrap.indent(printed.rstrip(), '  ')
-        yield ("- After D's half of one step, do D(x) and D(G(z)) rise or fall, and D(G(z)) after "
-               f"G's half? The whole notebook shows it by hand:\n\n  ```\n{lines}\n  ```")
+    lines = textwrap.indent(printed.rstrip(), '  ')
+    return ("- After D's half of one step, do D(x) and D(G(z)) rise or fall, and D(G(z)) after "
+            f"G's half? The whole notebook shows it by hand:\n\n  ```\n{lines}\n  ```")
 
 
 def find_the_bug():
-    """Return the section on the bugs in the picture, where they were trained."""
-    if not FIND_THE_BUG.exists():
-        return ''
+    """Return the section on the bugs in the picture."""
     rows = []
     for row in rows_of('failures'):
         if row['kind'] == 'bug':
@@ -406,8 +403,7 @@ def main(arguments=None):
     into = parser.parse_args(arguments).into
     write_hand_out(into / 'for-students')
     files.write_bytes(into / 'teacher.md', teachers_page().encode())
-    if FIND_THE_BUG.exists():
-        shutil.copy(FIND_THE_BUG, into)
+    shutil.copy(FIND_THE_BUG, into)
     print(f'{into / "for-students"}/ is for the students, {into / "teacher.md"} for you')
 
 
