@@ -187,7 +187,7 @@ class FaceDistance:
         except (OSError, ValueError) as error:
             self.why_not = str(error)
             return
-        self.reference = self._statistics(self.real)
+        self.reference = self.encoder.embed(self.real)
         self.floor = self(self.others[:n_judged])
 
     def __bool__(self):
@@ -206,15 +206,13 @@ class FaceDistance:
 
         Raises ValueError for what is no such images, and for fewer than two of them.
         """
-        return _frechet(self._statistics(images), self.reference)
-
-    def _statistics(self, images):
-        return fid_features_to_statistics(self.encoder.embed(to_uint8(images, 2)).double())
+        return frechet(self.encoder.embed(to_uint8(images, 2)), self.reference)
 
 
-def _frechet(statistics, reference):
-    metric = fid_statistics_to_metric(statistics, reference, False)
-    return metric['frechet_inception_distance']
+def frechet(features, real_features):
+    """Return the Fréchet distance between two crowds by their features, (n, f) and (m, f)."""
+    statistics = [fid_features_to_statistics(each.double()) for each in (features, real_features)]
+    return fid_statistics_to_metric(*statistics, False)['frechet_inception_distance']
 
 
 def quality(generated, real, extractor='face-encoder', weights=None):
@@ -235,11 +233,9 @@ def quality(generated, real, extractor='face-encoder', weights=None):
     features, real_features = encoder.embed(generated), encoder.embed(real)
     n_subset = min(1000, len(generated), len(real))
     if extractor == 'face-encoder':
-        statistics = [fid_features_to_statistics(each.double())
-                      for each in (features, real_features)]
         kernel = kid_features_to_metric(features, real_features, verbose=False,
                                         kid_subset_size=n_subset)
-        figures = {'Fréchet face distance': _frechet(*statistics),
+        figures = {'Fréchet face distance': frechet(features, real_features),
                    'kernel face distance': kernel['kernel_inception_distance_mean']}
     else:
         figures = _inception_distances(generated, real, n_subset, extractor, weights)

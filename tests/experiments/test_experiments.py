@@ -21,8 +21,8 @@ from experiments import (
     fair,
     few_images,
     figures,
+    judge,
     memorisation,
-    outside,
     pictures,
     study,
     study_summary,
@@ -44,7 +44,7 @@ def leave_the_process_as_it_was():
 
 
 COMMANDS = [balance, bench, commands, encoder, export, failures, fair, figures,
-            memorisation, outside, pictures, study, tables]
+            judge, memorisation, pictures, study, tables]
 
 # ------------------------------------------------------------------------ documents and csv files
 
