@@ -40,8 +40,8 @@ Gap = namedtuple('Gap', 'points hint until', defaults=['None'])
 
 GAPS = {                     # in the order of the notebook
     'get_dataloader': Gap(2, (
-        'helpers.load_dataset(data_dir, image_size, dataset, max_images) finds the images, and '
-        'its .hold_out(hold_out) sets some of them aside. A DataLoader makes batches of the '
+        'helpers.load_dataset(data_dir, image_size, dataset, max_images, hold_out=hold_out) '
+        'finds the images, and sets some of them aside. A DataLoader makes batches of the '
         'others, with their .collate as its collate_fn. balance and epoch_size may be ignored.')),
     'scale': Gap(1, 'where do 0 and 1 go?'),
     'Discriminator.__init__': Gap(3, (

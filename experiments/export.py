@@ -29,6 +29,7 @@ import helpers
 from experiments import common, runs
 from machinery import files, pretrained
 from machinery.batches import ImageDataset
+from machinery.sources import folder_of_judges, judged_by
 
 CLOSE = 2 * 2 / 255          # how far pixels in [-1, 1] may be apart: two of 255 shades
 # Of a run's parameters, those that say nothing of the networks, or name folders of its machine.
@@ -76,13 +77,18 @@ OPTIONAL = re.compile(r'<!-- if (\w+) -->\n(.*?)<!-- end -->\n', re.DOTALL)
 def images_of_run(folder, config):
     """Return the images that a run was trained on, an ImageDataset, and those that it held out.
 
-    Raises ValueError where the images in the folder are others.
+    Raises ValueError where the images in the folder are others, FileNotFoundError where the folder
+    that judged the run is gone.
     """
     images, names = helpers.decode_folder(folder, config['img_size'], config.get('max_images'))
     # A run that is older than the holding out of people has held out images.
     for people in (helpers.load_people(folder, names), None):
         whole = ImageDataset(images, files=names, people=people)
-        dataset = whole.hold_out(config.get('hold_out', 0))
+        hold_out = config.get('hold_out', 0)
+        if isinstance(hold_out, str):
+            dataset = judged_by(whole, folder_of_judges(hold_out))
+        else:
+            dataset = whole.hold_out(hold_out)
         if dataset.checksum == config.get('images', dataset.checksum):
             return dataset
     raise ValueError(f'{folder.name}/ holds other images than those that the run was trained on.')
@@ -91,14 +97,14 @@ def images_of_run(folder, config):
 def judge(best, dataset):
     """Hold faces of a checkpoint's averaged generator against real ones.
 
-    dataset  the images of the run: where it held some out, they are the real ones
+    dataset  the images of the run: where it held some out, its judges are the real ones
     Returns (figures, FaceDistance, generated faces); figures are plain values.
     """
     notebook = common.notebook_definitions()
     G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
     seed = best['config'].get('seed', 0)
     distance = helpers.FaceDistance(dataset.images, n_judged=runs.N_JUDGED,
-                                    held_out=dataset.held_out)
+                                    held_out=dataset.judges)
     generated = runs.draw(notebook, G, distance.n, seed)
     others = distance.others[:distance.n]                # as many: fewer would be further away
     kind = ('held out, which the training did not see' if distance.are_held_out else
@@ -118,7 +124,10 @@ def figures_of_run(run, best):
         return {}
     share = best['config'].get('hold_out', 0)
     were_held_out = best['config'].get('n_held_out', share) > 0      # older runs know the share
-    kind = (f'held out (a share of {share} of the images, which the training did not see)'
+    what = f'a share of {share} of the images'
+    if isinstance(share, str):
+        what = f'those of {Path(share).name}/'
+    kind = (f'held out ({what}, which the training did not see)'
             if were_held_out else 'of the training, so that repeating them is rewarded')
     protocol = (f'{runs.N_JUDGED:,} generated faces (eval mode), during the training, '
                 f'against real faces {kind}')
@@ -143,6 +152,8 @@ def describe(best, figures, made_by=''):
     generator = pretrained.arguments_of(config)
     recipe = {name: config[name] for name in helpers.PARAMETERS
               if name in config and name not in LEFT_OUT}
+    if isinstance(recipe.get('hold_out'), str):
+        recipe['hold_out'] = Path(recipe['hold_out']).name           # no path of its machine
     return dict(model_type='dcgan', generator=generator, discriminator=discriminator,
                 z_size=generator['z_size'], data=config.get('data', ''),
                 kind=config.get('kind', 'own'),

@@ -20,7 +20,9 @@ class ImageDataset(Dataset):
     folder   the folder of the files, or None
     may_be_mirrored   whether the mirror image of one of them belongs to the same crowd
     people            int64 (N,), a number for whoever is on each image, or None
-    held_out          uint8 (M, 3, s, s), images of the same crowd that are not among them
+    held_out          uint8 (M, 3, s, s), images of the same crowd that are not among them: they
+                      choose the best epoch, and
+    judges            judge it at the end: the same ones, or yet others
     """
 
     FEWEST_HELD_OUT = 20
@@ -39,6 +41,7 @@ class ImageDataset(Dataset):
         self.may_be_mirrored = may_be_mirrored
         self.people = people
         self.held_out = images[:0] if held_out is None else held_out
+        self.judges = self.held_out
 
     def hold_out(self, share):
         """Return a data set without a share of the images; they are its .held_out, to judge by.
@@ -84,8 +87,12 @@ class ImageDataset(Dataset):
     @cached_property
     def checksum(self):
         """The first 16 hex digits of the SHA-256 of the images' bytes: it tells data sets apart."""
-        data = self.images.cpu().contiguous().numpy()
-        return hashlib.sha256(data).hexdigest()[:16]
+        return _checksum(self.images)
+
+    @property
+    def held_out_checksum(self):
+        """The same of those held out."""
+        return _checksum(self.held_out)
 
     def __len__(self):
         return len(self.images)
@@ -102,6 +109,10 @@ class ImageDataset(Dataset):
     def collate(batch):
         """Give the batch as it is, for DataLoader's collate_fn: it is whole already."""
         return batch
+
+
+def _checksum(images):
+    return hashlib.sha256(images.cpu().contiguous().numpy()).hexdigest()[:16]
 
 
 class DeviceLoader:

@@ -16,6 +16,7 @@ import numpy as np
 MAY_CHANGE = {'n_epochs', 'first_steps', 'print_every', 'resume', 'rescue', 'distance_every',
               'live_view', 'run_folder', 'threads', 'sync_batch_norm', 'code'}
 BETTER_TOLD = {'images': {'data', 'kind', 'data_dir', 'dataset', 'max_images'},    # by checksums
+               'held_out': {'hold_out', 'n_held_out'},
                'pair': {'start', 'pair_learnt', 'pair_kinds'}}
 
 # --------------------------------------------------------------------------------------- comparing
@@ -73,7 +74,7 @@ def as_made(config, parts, loader, z_size):
     images = images_of(loader)
     if images is not None:
         known = dict(data=images.source, kind=images.kind, images=images.checksum,
-                     n_held_out=len(images.held_out))
+                     n_held_out=len(images.held_out), held_out=images.held_out_checksum)
         config = known | config
     code = code_of(type(parts['D']), type(G)) | config.get('source_code', {})
     return config | getattr(G, 'pair', {}) | dict(source_code=code, parts=describe(parts))

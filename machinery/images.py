@@ -310,9 +310,14 @@ def _merged(images, kept, new, read):
 
 
 def _say_copies(images):
-    n_copies = len(images) - len({hash(image.tobytes()) for image in images})
+    n_copies = len(images) - len(hashes_of(images))
     if n_copies:
         print(f'Exact copies of others among the images: {n_copies:,}. They are kept.')
+
+
+def hashes_of(images):
+    """Return the set of the images' hashes: copies have the same."""
+    return {hash(image.tobytes()) for image in np.asarray(images)}
 
 
 # -------------------------------------------------------------------------------------- the cache

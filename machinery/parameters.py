@@ -37,7 +37,8 @@ SWITCH = Kind(lambda value: isinstance(value, bool), 'one of True, False')
 TEXT = Kind(lambda value: isinstance(value, str), 'a text')
 NAMES = Kind(are_names, "a name, or several like ('one','another')")
 SHARE = Kind(lambda value: is_number(value) and 0 <= value < 1, 'a number from 0 to just below 1')
-HALF = Kind(lambda value: is_number(value) and 0 <= value <= 0.5, 'a share from 0 to 0.5')
+PART = Kind(lambda value: is_number(value) and 0 <= value <= 0.5 or TEXT.fits(value) and value,
+            'a share from 0 to 0.5, or the path of a folder of others')
 RATE = Kind(lambda value: is_number(value) and 0 < value < math.inf, 'a number above 0')
 WEIGHT = Kind(lambda value: is_number(value) and 0 <= value < math.inf, 'a number, 0 or more')
 
@@ -45,7 +46,7 @@ PARAMETERS = {               # name: (value in quick, what it may be)
     'dataset': ('faces', among(*DATA_SETS)),
     'data_dir': ('processed_celeba_small/', TEXT),
     'max_images': (18_000, COUNT_OR_NONE),
-    'hold_out': (0.1, HALF),
+    'hold_out': (0.1, PART),
     'img_size': (32, among(32, 64, 128)),
     'batch_size': (16, COUNT),
     'flip': (True, SWITCH),

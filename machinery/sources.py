@@ -1,4 +1,5 @@
 """Which images to train on: a folder, the small CelebA set, CelebA itself, SVHN, or drawn faces."""
+import copy
 import itertools
 import os
 import tempfile
@@ -20,6 +21,7 @@ from .images import (
     decode_folder,
     evenly,
     find_images,
+    hashes_of,
     is_image,
     passed_over_as,
     say_passed_over,
@@ -46,7 +48,7 @@ ATTRIBUTES = 'list_attr_celeba.txt', 'list_attr_celeba.csv'           # CelebA's
 IDENTITIES = 'identity_CelebA.txt', 'identity_CelebA.csv'
 
 
-def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None):
+def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, hold_out=0):
     """Find the data set, or draw one; return an ImageDataset.
 
     data_dir    folder of the faces; ~ and file:// are understood
@@ -56,6 +58,7 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
                 or among Kaggle's inputs, else the download of the small set, else drawn faces.
                 'svhn': the street-view house numbers. 'drawn': faces drawn by code
     max_images  at most that many, evenly spaced; None: all
+    hold_out    the share of them that is held out; or a folder, whose images are held out instead
     Under torchrun rank 0 finds the images first, and the others read its cache.
     Raises FileNotFoundError for a folder that does not exist, ValueError for one without images and
     for wrong arguments, OSError where SVHN can neither be found nor fetched.
@@ -69,10 +72,11 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
         word = chosen.strip().lower()
         dataset = word if word in NAMED_SETS else dataset
         data_dir = chosen if word else data_dir
+    judges = folder_of_judges(hold_out) if isinstance(hold_out, str) else None
     with rank_0_first():
         found = DATA_SETS[dataset](image_size, max_images, data_dir)
-    print(found.source)
-    return found
+        print(found.source)
+        return judged_by(found, judges) if judges else found.hold_out(hold_out)
 
 
 def _faces(image_size, max_images, data_dir):
@@ -161,6 +165,56 @@ def find_faces(data_dir=FACES_DIR):
               f'*** Training on DRAWN faces instead. For real ones put {FACES_ZIP} here, '
               f'or set DCGAN_DATA. ***')
         return None
+
+
+def folder_of_judges(name):
+    """Return the folder of this name, whose images are to judge a training.
+
+    Raises FileNotFoundError where there is none, PermissionError where it cannot be reached.
+    """
+    folder = _path_meant(name)
+    if not os.path.isdir(folder):
+        error, what = _what_is_wrong(name, folder)
+        raise error(f'hold_out: {name!r} {what} A share from 0 to 0.5 does as well.')
+    return folder
+
+
+def judged_by(dataset, folder):
+    """Return a data set of the same images, for which those of another folder are held out.
+
+    They are at most 5,000, evenly spaced. Where it is known who is on them, people of even numbers
+    choose the best epoch, and those of odd ones judge it.
+    Raises ValueError for a folder with fewer than 20 images.
+    """
+    images, files = decode_folder(folder, dataset.images.shape[-1], dataset.MOST_HELD_OUT)
+    name = f'{shown(folder.absolute().name)}/'
+    if len(images) < dataset.FEWEST_HELD_OUT:
+        raise ValueError(f'hold_out: found {len(images)} images in {name}, too few to judge by: '
+                         f'expected {dataset.FEWEST_HELD_OUT} or more')
+    people = load_people(folder, files)
+    judged = copy.copy(dataset)
+    judged.held_out = judged.judges = images
+    said = f'Held out: {len(images):,} images of {name}, and none of those above.'
+    if people is not None:
+        is_even = people % 2 == 0
+        choosing, judging = images[is_even], images[~is_even]
+        if min(len(choosing), len(judging)) >= dataset.FEWEST_HELD_OUT:
+            judged.held_out, judged.judges = choosing, judging
+            said += (f' {len(choosing):,} (people of even numbers) choose the best epoch, '
+                     f'{len(judging):,} (odd ones) judge it.')
+    print(said)
+    _say_who_is_in_both(dataset, images, people)
+    return judged
+
+
+def _say_who_is_in_both(dataset, images, people):
+    """Count the people, or where they are not known the images, that are trained on as well."""
+    if people is None or dataset.people is None:
+        what, n_both = 'images', len(hashes_of(images) & hashes_of(dataset.images))
+    else:
+        what, n_both = 'people', torch.isin(people.unique(), dataset.people).sum()
+    if n_both:
+        print(f'Of these, {n_both:,} {what} are among those to learn from, too. They are kept.')
 
 
 def _on_kaggle():
@@ -449,7 +503,7 @@ def load_people(folder, files):
     n_unknown = people.count(-1)
     if n_unknown:
         print(f'{path.name} has no line for {n_unknown:,} of the {len(files):,} images: nobody '
-              f'knows who is on them, so images are held out, and not people.')
+              f'knows who is on them, and people are not told apart.')
         return None
     return torch.tensor(people)
 

@@ -245,10 +245,14 @@ def test_run_of_other_code_is_refused(notebook, folder):
     assert not (folder / 'my_model').exists()
 
 
-@pytest.mark.parametrize('n_held_out, words', [(0, 'of the training'), (22, 'held out (a share')])
-def test_card_says_by_which_faces_a_run_was_judged(notebook, folder, n_held_out, words):
+@pytest.mark.parametrize('hold_out, n_held_out, words', [
+    (0.1, 0, 'of the training'), (0.1, 22, 'held out (a share of 0.1'),
+    ('/home/me/others/', 22, 'held out (those of others/, which')])
+def test_card_says_by_which_faces_a_run_was_judged(notebook, folder, hold_out, n_held_out, words):
     """Of few images none are held out, whatever share was asked for."""
-    train_run(notebook, hold_out=0.1, n_held_out=n_held_out)
+    train_run(notebook, hold_out=hold_out, n_held_out=n_held_out)
+    export.main(['checkpoints_gan', '--output', 'mine'])
+    assert '/home' not in (folder / 'mine/config.json').read_text(encoding='utf-8')
     figures = export.figures_of_run('checkpoints_gan', helpers.load_checkpoint(best=True))
     assert f'against real faces {words}' in figures['protocol']
 
@@ -321,6 +325,23 @@ def test_images_of_runs_that_held_out_images_or_people(run_with_faces, notebook)
     for checksum in (config['images'], by_people.checksum):
         dataset = export.images_of_run(faces, config | dict(images=checksum))
         assert dataset.checksum == checksum
+
+
+def test_run_is_judged_by_a_folder_of_others(run_with_faces):
+    """Those who judge, and not those who chose its best epoch; without the folder it is refused."""
+    paths = write_images(run_with_faces / 'others', 50, size=(32, 32), seed=1)
+    lines = [f'{path.name} {number}\n' for number, path in enumerate(paths)]
+    (run_with_faces / 'others/identity_CelebA.txt').write_text(''.join(lines))
+    best = helpers.load_checkpoint(best=True)
+    del best['config']['images']
+    best['config']['hold_out'] = 'others'
+    dataset = export.images_of_run(run_with_faces / 'processed_celeba_small', best['config'])
+    assert len(dataset) == 220 and len(dataset.judges) == 25
+    _, distance, _ = export.judge(best, dataset)
+    assert torch.equal(distance.real, dataset.judges)
+    (run_with_faces / 'others').rename(run_with_faces / 'gone')
+    with pytest.raises(FileNotFoundError, match="hold_out: 'others' does not exist"):
+        export.images_of_run(run_with_faces / 'processed_celeba_small', best['config'])
 
 
 def test_earlier_run_is_judged_by_its_training_faces(run_with_faces):

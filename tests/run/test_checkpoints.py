@@ -43,7 +43,7 @@ def test_checkpoint_holds_the_run(notebook, folder):
     assert {'Discriminator', 'Generator', 'layer_depths'} <= code.keys()
     assert saved['config'].pop('parts').keys() == {
         'D', 'G', 'G_average', 'd_optimizer', 'g_optimizer'}
-    assert len(saved['config'].pop('images')) == 16
+    assert len(saved['config'].pop('images')) == len(saved['config'].pop('held_out')) == 16
     assert saved['config'] == parameters.PLAIN | dict(
         lr=2e-4, data='here', kind='own', n_held_out=0, flip=True, ema_decay=0.9,
         generator=dict(z_size=6, conv_dim=4, img_size=32))

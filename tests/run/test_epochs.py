@@ -125,7 +125,7 @@ def as_before():
         state = torch.load(path)
         parts = state['config'].pop('parts')
         state['config'] |= dict(sync_batch_norm=True, code=dict(train='01234567'))
-        del state['config']['source_code']
+        del state['config']['source_code'], state['config']['held_out']
         state |= dict(format=2, classes={name: part['the class'] for name, part in parts.items()})
         torch.save(state, path)
 

@@ -38,10 +38,11 @@ def resumed(capsys):
 # ------------------------------------------------------------------------------------------ images
 
 
-def train_on(notebook, folder, **config):
+def train_on(notebook, folder, hold_out=0, **config):
     """Train tiny networks on the images of a folder."""
     D, G, names = tiny_training(vars(notebook))
-    images = load_dataset(str(folder), 32)
+    images = load_dataset(str(folder), 32, hold_out=hold_out)
+    config |= dict(hold_out=hold_out)
     names['celeba_train_loader'] = DataLoader(images, 4, collate_fn=images.collate)
     with global_names(notebook.train, **names):
         notebook.train(D, G, 2, config=config)
@@ -63,6 +64,22 @@ def test_the_same_images_elsewhere_are_the_same_run(notebook, folder, capsys):
     (folder / 'faces').rename(folder / 'people')
     train_on(notebook, folder / 'people', max_images=100, data_dir='people', resume=True)
     assert resumed(capsys) == 'continued'
+
+
+def test_other_judges_make_another_run(notebook, folder, capsys):
+    """They choose its best epoch. The same ones in another place are the same."""
+    write_images(folder / 'faces', 4)
+    write_images(folder / 'others', 20, seed=1)
+    train_on(notebook, folder / 'faces', 'others')
+    (folder / 'others').rename(folder / 'people')
+    train_on(notebook, folder / 'faces', 'people/', resume=True)
+    assert resumed(capsys) == 'continued'
+    (folder / 'people/000001.jpg').unlink()
+    write_images(folder / 'people/more', 1, seed=2)
+    train_on(notebook, folder / 'faces', 'people/', resume=True)
+    assert resumed(capsys).endswith('(it differs in held_out)')
+    train_on(notebook, folder / 'faces', resume=True)
+    assert resumed(capsys).endswith('(it differs in held_out)')
 
 
 def test_the_same_pair_elsewhere_is_the_same_run():

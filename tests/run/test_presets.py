@@ -131,7 +131,8 @@ def test_numbers_of_numpy_become_plain_ones(monkeypatch):
     (dict(batch_size=0), 'a whole number, 1 or more'),
     (dict(z_size=2.5), 'a whole number, 1 or more'),
     (dict(epoch_size=-1), 'a whole number, 1 or more'),
-    (dict(hold_out='0.1'), 'a share from 0 to 0.5'),
+    (dict(hold_out=''), 'a share from 0 to 0.5, or the path'),
+    (dict(hold_out=None), 'a share from 0 to 0.5'),
     (dict(hold_out=0.6), 'a share from 0 to 0.5'),
     (dict(resume='False'), 'one of True, False'),
     (dict(flip=None), 'one of True, False')], ids=str)
@@ -140,6 +141,14 @@ def test_parameters_out_of_range_are_refused_at_once(monkeypatch, by_hand, expec
     (name, value), = by_hand.items()
     with pytest.raises(ValueError, match=f'{name}: found {value!r}, expected {expected}'):
         configured(monkeypatch, **by_hand)
+
+
+@pytest.mark.parametrize('name', ['val_faces/', '../others', '/a/b'])
+def test_folder_that_judges(monkeypatch, name):
+    """hold_out takes a share, or the path of a folder."""
+    assert configured(monkeypatch, f'quick hold_out={name}')['hold_out'] == name
+    assert configured(monkeypatch, hold_out=Path(name))['hold_out'] == str(Path(name))
+    assert configured(monkeypatch, 'quick hold_out=0.2')['hold_out'] == 0.2
 
 
 def test_parameters_at_the_ends_of_their_ranges(monkeypatch):
