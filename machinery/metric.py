@@ -1,4 +1,5 @@
-"""How good faces are: the encoder that looks at them, and distances to real ones in its features.
+"""How good faces are: the encoder that looks at them, distances to real ones in its features, and
+what D makes of faces that it has not learnt.
 """
 import math
 
@@ -11,6 +12,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from .devices import choose_device, has_bfloat16, memory_format
+from .files import as_float
 from .pretrained import ASSETS, load_networks
 
 ENCODER = ASSETS / 'encoder'
@@ -304,3 +306,48 @@ def _reach(features):
 
 def _share(truths):
     return truths.float().mean().item()
+
+
+# ------------------------------------------------------------------ does D know its training faces
+
+N_ASKED = 500        # images of each kind that D is asked about
+
+
+@torch.no_grad()
+def answers(D, training, held_out, fakes):
+    """Ask D about images that it learns from, about others and about fakes: a list of five figures.
+
+    Images are uint8, or float in [-1, 1]; 500 of each kind are asked about, evenly spaced. D judges
+    as in its training, each batch normalised by itself, and stays as it is. Without others the list
+    is empty.
+
+    Three means of its answers as probabilities, then those of Karras et al. (arXiv:2006.06676):
+    r_v  how far the held-out images lie on D's way from those of the training to the fakes. 0: it
+         knows none by heart; 1: it takes the held-out ones for fakes
+    r_t  the mean sign of its answers to images of the training
+    """
+    if len(held_out) == 0:
+        return []
+    was_training = D.training
+    norms = [layer for layer in D.eval().modules()
+             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats]
+    try:
+        for layer in norms:
+            layer.train()
+            layer.track_running_stats = False            # none of these images is to be remembered
+        logits = [_logits(D, images) for images in (training, held_out, fakes)]
+    finally:
+        for layer in norms:
+            layer.track_running_stats = True
+        D.train(was_training)
+    real, other, fake = (each.mean() for each in logits)
+    ratio = (real - other) / (real - fake)
+    means = [each.sigmoid().mean() for each in logits]
+    return [figure.item() for figure in (*means, ratio, logits[0].sign().mean())]
+
+
+def _logits(D, images):
+    chosen = torch.linspace(0, len(images) - 1, min(N_ASKED, len(images))).long()
+    device = next(D.parameters()).device
+    parts = as_float(images[chosen]).tensor_split(math.ceil(len(chosen) / 100))
+    return torch.cat([D(part.to(device)).flatten() for part in parts]).float().cpu()

@@ -121,7 +121,8 @@ def film(samples, n_frames=18):
 def plot_losses(history, objective='bce'):
     """Plot the figures of load_history(): each batch light, smoothed bold.
 
-    Dashed is the level at which D can only guess; for losses other than 'bce' there is none.
+    Dashed is the level at which D can only guess; for losses other than 'bce' there is none. Dots
+    are D's answers to faces that were held out, where there are such faces.
     """
     _, (losses, answers) = plt.subplots(1, 2, figsize=(WIDTH, 3.2), layout='constrained')
     per_epoch = history['per_epoch'].mean()
@@ -131,6 +132,10 @@ def plot_losses(history, objective='bce'):
     if objective == 'bce':
         _plot_level(losses, math.log(4), 'log 4: D guesses', D_COLOUR)
         _plot_level(losses, math.log(2), 'log 2: D guesses', G_COLOUR)
+    if len(history.get('answers', ())) > 0:              # earlier runs know none
+        epochs, _, held_out, *_ = history['answers'].T
+        answers.plot(epochs, held_out, 'o-', color='tab:green', markersize=4, linewidth=1,
+                     label='D(x), held-out x')
     _plot_level(answers, 0.5, '1/2: D guesses', 'grey')
     answers.set_ylim(0, 1)
     if np.isnan(history['d_real']).all():

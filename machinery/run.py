@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import console, files, identity
+from . import console, files, identity, metric
 from .devices import broadcast, random_state, set_random_state, world
 from .identity import groups_among, optimizers_among
 from .pictures import LiveView
@@ -44,6 +44,7 @@ class Epoch:
     losses: list = dataclasses.field(default_factory=list)     # pairs, every print_every batches
     lines: list = dataclasses.field(default_factory=list)      # printed in it and at its end
     distance: list = dataclasses.field(default_factory=list)   # [distance, seconds], if measured
+    answers: list = dataclasses.field(default_factory=list)    # then too: see metric.answers
 
 
 class Run:
@@ -101,7 +102,8 @@ class Run:
                      f'For a new run, set resume = False or another run_folder.')
             return
         if done == 0 and self.config['start'] and self.distance:
-            if before := self._measure():
+            before, _ = self._measure()
+            if before:
                 self._say_and_keep(f'Before this training, the pair in {self.config["start"]} '
                                    f'comes to FFD {before[0]:.2f}.')
         n_batches = (n_epochs - done) * len(self.loader)
@@ -155,7 +157,7 @@ class Run:
         try:
             is_due = counts['epoch'] % self.config['distance_every'] == 0
             if self.distance and (is_due or counts['epoch'] == self.n_epochs):
-                now.distance = self._measure()
+                now.distance, now.answers = self._measure()
         finally:                     # the epoch is trained, however its measuring ended
             self._say_and_keep(epoch_line(self))
             for warning in warnings(self):
@@ -175,15 +177,21 @@ class Run:
         self.now.lines.append(line)
 
     def _measure(self):
-        """Return [distance of new images, seconds it took]; [] where it is not finite.
+        """Return [distance of new images, seconds it took], and D's answers; [] if not finite.
 
-        They are made from the same noise each time.
+        They are made from the same noise each time. A loader from elsewhere holds nothing out, and
+        D is asked nothing.
         """
         started = time.perf_counter()
         same = torch.Generator().manual_seed(0)
         z = torch.randn(N_JUDGED, self.fixed_z.shape[1], generator=same)
-        value = float(self.distance(self.draw(z)))
-        return [value, time.perf_counter() - started] if math.isfinite(value) else []
+        fakes = self.draw(z)
+        value = broadcast(float(self.distance(fakes)))       # all processes go on alike
+        measured = [value, time.perf_counter() - started] if math.isfinite(value) else []
+        faces = identity.images_of(self.loader)
+        if faces is None:
+            return measured, []
+        return measured, metric.answers(self.parts['D'], faces.images, faces.held_out, fakes)
 
     # ------------------------------------------------------------------------------ begin and end
 
@@ -499,6 +507,7 @@ def load_history(folder=CHECKPOINTS):
     d_loss, g_loss, d_real, d_fake  float32, one number for each batch
     per_epoch  batches in each epoch
     distances  (n, 3): epoch, distance to real faces, seconds that measuring it took
+    answers    (n, 6): epoch, and the five figures of metric.answers, where faces were held out
     Raises FileNotFoundError where there is no run, or not yet an epoch of it.
     """
     return figures_of(load_epochs(folder, load_checkpoint(folder)['epoch']))
@@ -509,9 +518,10 @@ def figures_of(epochs):
     steps = torch.cat([epoch.steps for epoch in epochs])
     arrays = dict(zip(('d_loss', 'g_loss', 'd_real', 'd_fake'), steps.T.numpy(), strict=True))
     arrays['per_epoch'] = np.array([len(epoch.steps) for epoch in epochs])
-    distances = [[number, *epoch.distance] for number, epoch in enumerate(epochs, 1)
-                 if epoch.distance]
-    arrays['distances'] = np.array(distances, np.float64).reshape(-1, 3)
+    for name, field, width in (('distances', 'distance', 3), ('answers', 'answers', 6)):
+        rows = [[number, *getattr(epoch, field)] for number, epoch in enumerate(epochs, 1)
+                if getattr(epoch, field)]
+        arrays[name] = np.array(rows, np.float64).reshape(-1, width)
     return arrays
 
 

@@ -347,7 +347,7 @@ UNSEEN = [
      replace(test_run, 'load_checkpoint', load_latest),
      test_run.test_best_epoch_is_kept),
     ('distance draws from the training',
-     replace(Run, '_measure', lambda run: (torch.randn(()).item(), 0.0)),
+     replace(Run, '_measure', lambda run: ([torch.randn(()).item(), 0.0], [])),
      test_run.test_distance_changes_nothing),
     ('balance changes nothing',
      replace(sources, 'WeightedRandomSampler', sampler_without_weights),

@@ -1,11 +1,12 @@
 """Distances and quality: they order crowds of faces as the eye does."""
+import contextlib
 import math
 import urllib.error
 
 import pytest
 import torch
 
-from machinery.metric import FaceDistance, quality
+from machinery.metric import FaceDistance, answers, quality
 from tests.tools import expect_close, raises
 
 
@@ -136,3 +137,59 @@ def test_fid_without_its_weights_says_what_to_do(crowd, folder, monkeypatch):
     monkeypatch.setattr(torch.hub, 'urlopen', raises(urllib.error.URLError('no network')))
     with pytest.raises(OSError, match="FID needs Inception's weights .* no network.* weights = "):
         quality(crowd[:20], crowd[20:40], 'inception-v3-compat')
+
+
+# --------------------------------------------------------------- does D know its training faces
+
+
+class Brightness(torch.nn.Module):
+    """A D whose logit is the mean of an image, after a normalisation that keeps running means."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.dropout = torch.nn.Dropout()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        self.norm(x)
+        return self.scale * self.dropout(x).mean((1, 2, 3), keepdim=True).flatten(1)
+
+
+def test_answers_of_d():
+    """Means of probabilities, and the two figures of Karras et al.: uint8 and floats, any count."""
+    training = torch.full((7, 3, 8, 8), 255, dtype=torch.uint8)
+    held_out = torch.full((601, 3, 8, 8), 0.5)
+    fakes = torch.cat([torch.full((300, 3, 8, 8), -1.0), torch.full((300, 3, 8, 8), 0.0)])
+    found = answers(Brightness(), training, held_out, fakes)
+    means = [torch.tensor(logits).sigmoid().mean().item() for logits in ([1.0], [0.5], [-1.0, 0])]
+    assert found == pytest.approx([*means, (1 - 0.5) / (1 + 0.5), 1], abs=1e-5)
+    assert answers(Brightness(), fakes, training, held_out)[3:] == pytest.approx([1.5, -0.5])
+    assert answers(Brightness(), training[:1], training[:2], fakes)[3] == 0
+    assert answers(Brightness(), training, training[:0], fakes) == []
+
+
+def test_asking_d_changes_nothing(crowd):
+    """Neither its mode, nor its running means, nor the random numbers; also where it is cut short.
+    """
+    D = Brightness()
+    before = {name: value.clone() for name, value in D.state_dict().items()}
+    for fakes in (crowd[:50], crowd[:50, :2]):
+        torch.manual_seed(3)
+        state = torch.get_rng_state()
+        with contextlib.suppress(RuntimeError):
+            answers(D, crowd[:90], crowd[90:180], fakes)
+        assert D.training and all(layer.training for layer in D.modules())
+        assert torch.equal(torch.get_rng_state(), state)
+        for name, value in D.state_dict().items():
+            assert torch.equal(value, before[name])
+    D(crowd[:50] / 255)
+    assert D.norm.num_batches_tracked == 1               # in its training it remembers again
+
+
+def test_d_judges_as_in_its_training(crowd):
+    """Each batch is normalised by itself, as when D learnt, and not by the running means."""
+    D = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), torch.nn.Linear(3072, 1))
+    images = crowd[:300]
+    expected = torch.cat([D(part / 127.5 - 1) for part in images.split(100)]).sigmoid().mean()
+    assert answers(D, images, images, images)[0] == pytest.approx(expected.item(), abs=1e-4)

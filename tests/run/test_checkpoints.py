@@ -37,7 +37,7 @@ def test_checkpoint_holds_the_run(notebook, folder):
         'D', 'G', 'G_average', 'd_optimizer', 'g_optimizer', 'random_state', 'config', 'fixed_z',
         'epoch', 'n_steps', 'images_seen', 'seconds', 'rescued'}
     epoch = torch.load(CHECKPOINTS / 'epochs/0002.pt', weights_only=True)
-    assert set(epoch) == {'steps', 'grid', 'losses', 'lines', 'distance'}
+    assert set(epoch) == {'steps', 'grid', 'losses', 'lines', 'distance', 'answers'}
     assert {'torch', 'cuda', 'python', 'numpy'} <= set(saved['random_state'])
     code = saved['config'].pop('source_code')
     assert {'Discriminator', 'Generator', 'layer_depths'} <= code.keys()

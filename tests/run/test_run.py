@@ -3,9 +3,14 @@ import contextlib
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 
+import helpers
+from machinery import run as run_room
+from machinery.drawn import drawn_faces
 from machinery.files import load_samples
 from machinery.run import N_JUDGED, load_checkpoint, load_history
 from tests.tools import (
@@ -103,6 +108,41 @@ def test_interrupted_step_leaves_networks_trainable(notebook, folder, monkeypatc
 def test_distance_changes_nothing(notebook, folder):
     """The distance draws none of the training's random numbers, and leaves G in its mode."""
     expect_same_run(run_training(notebook, 2), run_training(notebook, 2, distance=brightness))
+
+
+def held_out_too(loader):
+    """The same loader, whose data set has some images held out."""
+    loader.loader.dataset.held_out = drawn_faces(30, 32, seed=9)
+    return loader
+
+
+def test_answers_of_d_change_nothing_and_are_kept(notebook, folder, monkeypatch):
+    """To training faces, held-out ones and fakes, at each measured epoch; resumed ones as well."""
+    monkeypatch.setattr(run_room, 'N_JUDGED', 20)
+    options = dict(distance=brightness, distance_every=2)
+    plain = run_training(notebook, 5, **options)
+    assert load_history()['answers'].shape == (0, 6)
+    expect_same_run(plain, run_training(notebook, 5, wrap=held_out_too, **options))
+    history = load_history()
+    assert history['answers'][:, 0].tolist() == [2, 4, 5]
+    assert ((history['answers'][:, 1:4] > 0) & (history['answers'][:, 1:4] < 1)).all()
+    with np.load('checkpoints_gan/losses.npz') as arrays:
+        assert np.array_equal(arrays['answers'], history['answers'])
+    run_training(notebook, 2, wrap=held_out_too, **options)
+    expect_same_run(plain, run_training(notebook, 5, wrap=held_out_too, resume=True, **options))
+    assert np.array_equal(load_history()['answers'], history['answers'])
+    helpers.plot_losses(history)
+    assert 'held-out' in plt.gcf().axes[1].get_legend().get_texts()[2].get_text()
+    plt.close()
+
+
+def test_loader_from_elsewhere_holds_nothing_out(notebook, folder):
+    """D is asked nothing, and the distance is measured all the same."""
+    def foreign(loader):
+        return [images for images, _ in loader.loader]
+
+    train_tiny(notebook, 1, wrap=foreign, distance=brightness)
+    assert len(load_history()['distances']) == 1 and len(load_history()['answers']) == 0
 
 
 def test_best_epoch_is_kept(notebook, folder, capsys):
