@@ -32,6 +32,7 @@ DRIVE = '/content/drive/MyDrive'     # of Google, where a Colab notebook has mou
 N_JUDGED = 2000      # generated images that the distance is asked of
 YOUNG = 1000         # steps before which no warning is given
 SATURATED = 0.97     # D(x) - D(G(z)) from which D tells real from fake almost every time
+ASTRAY = 3           # times its best distance: healthy runs came to 1.2, one gone astray to 14
 COLLAPSED = 0.05     # spread of a grid's pixels under which its faces are one and the same
 NEEDED = {'D', 'G', 'G_average', 'config', 'random_state', 'fixed_z', 'epoch', 'rescued'}
 
@@ -56,7 +57,8 @@ class Run:
     config    dict of plain values: the parameters. It is held against what was really made, and
               kept in every checkpoint. resume: go on from run_folder where it holds this very run;
               another run found there is moved aside, never overwritten. rescue: when numbers are no
-              longer finite, go back an epoch, once, with learning rates times this; 0: stop
+              longer finite, go back an epoch, or where the distance stays ASTRAY times its best,
+              to that epoch; once, with learning rates times this. 0: never
     draw      gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
     distance  a function from images to a number, lower being better; None: it is not measured
     """
@@ -162,6 +164,7 @@ class Run:
             self._say_and_keep(epoch_line(self))
             for warning in warnings(self):
                 self._say_and_keep(warning)
+            self._come_back()
             self.now = Epoch()
             if self.rank == 0:
                 self._save_or_say(self._save)
@@ -322,32 +325,53 @@ class Run:
         """Take up the run in the folder. A damaged latest.pt makes way for the good previous.pt."""
         if path.name == 'previous.pt' and self.rank == 0:
             os.replace(path, self.folder / 'latest.pt')
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+        self._load_parts(state)
         self.counts = {name: state[name] for name in self.counts}
         self.fixed_z = state['fixed_z']
         set_random_state(state['random_state'])
         self.saved = state['epoch']
         self.epochs_done = load_epochs(self.folder, self.saved)
 
+    def _load_parts(self, state):
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
     def _go_back(self):
         """Go back to the last epoch on disk, once, with lower learning rates.
 
         Raises FloatingPointError the second time, or where rescue is 0.
         """
-        rescue = self.config['rescue']
         what = f'Epoch {self.counts["epoch"] + 1}: a loss or a weight is no longer finite'
-        if self.counts['rescued'] or not rescue:
+        if self.counts['rescued'] or not self.config['rescue']:
             raise FloatingPointError(f'{what}. Epoch {self.saved} is kept in {self.folder}/. Try a '
                                      f'lower lr, or penalty = 0.1.')
         self._load(*first_whole(self.folder))
+        self.now = Epoch()
+        self._lower_rates(f'{what}: back to the end of epoch {self.saved}')
+
+    def _come_back(self):
+        """Take the networks of the best epoch, once, where the run has gone astray and stays there.
+
+        The epochs go on, and nothing is trained again.
+        """
+        times = times_astray(self.epochs_done)
+        if times == 0:
+            return
+        self._say_and_keep(f'  Warning: this distance is more than {ASTRAY} times the best one: '
+                           f'the run has gone astray.')
+        if times > 1 and self.config['rescue'] and not self.counts['rescued']:
+            state, _ = first_whole(self.folder, best=True)
+            self._load_parts(state)
+            self._lower_rates(f'It has not come back: on with the networks of epoch '
+                              f'{state["epoch"]}')
+
+    def _lower_rates(self, what):
+        """Multiply the learning rates by rescue, and say after what; this happens once in a run."""
         self.counts['rescued'] = True
         for group in groups_among(self.parts):
             for name in {'lr', 'initial_lr'} & set(group):
-                group[name] *= rescue
-        self.now = Epoch()
-        self._say_and_keep(f'  {what}: back to the end of epoch {self.saved}, '
-                           f'learning rates x {rescue}.')
+                group[name] *= self.config['rescue']
+        self._say_and_keep(f'  {what}, learning rates x {self.config["rescue"]}.')
 
     def adopt(self, epochs):
         """Keep the epochs of a loop from elsewhere."""
@@ -378,6 +402,15 @@ def is_best(epochs):
     distances = [epoch.distance[0] if epoch.distance else math.inf for epoch in epochs]
     *before, last = math.inf, *distances
     return last < min(before, default=math.inf)
+
+
+def times_astray(epochs):
+    """Count the last measured epochs, this one among them, that lie far above the best one."""
+    distances = [epoch.distance[0] for epoch in epochs if epoch.distance]
+    if not epochs[-1].distance or min(distances) <= 0:       # one of one's own may be below 0
+        return 0
+    far = [distance > ASTRAY * min(distances) for distance in distances]
+    return far[::-1].index(False)                            # the best one is not far
 
 
 def warnings(run):
