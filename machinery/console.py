@@ -51,14 +51,6 @@ def check_whole(**values):
             raise ValueError(f'{name}: found {value!r}, expected a whole number, 1 or more')
 
 
-def check_range(low, high, expected, **values):
-    """Raise ValueError, saying what was expected, unless values are numbers, low <= value < high.
-    """
-    for name, value in values.items():
-        if not is_number(value) or not low <= value < high:
-            raise ValueError(f'{name}: found {value!r}, expected {expected}')
-
-
 def takes(function, name):
     """Say whether a function, or a class when it is built, takes an argument of this name."""
     parameters = inspect.signature(function).parameters

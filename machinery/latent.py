@@ -8,7 +8,7 @@ from scipy import stats
 from torch import optim
 from torch.nn import functional as F
 
-from .console import check_range, check_whole, progress_bar
+from .console import check_whole, progress_bar
 from .devices import choose_device, n_threads
 from .metric import FaceEncoder, to_uint8
 
@@ -168,14 +168,13 @@ def invert(G, images, n_starts=2, n_steps=800, seed=0, features=FEATURES):
 
     G         a generator with z_size, noise (B, z_size) to images in [-1, 1]; itself left alone
     images    (n, 3, s, s) as large as G's: uint8, or float in [-1, 1]
-    n_starts  how many searches for each image
+    n_starts  how many searches for each image, 500 at most
     n_steps   of Adam for each image, those of its other starts not counted
     features  the weight of the encoder's features; 0: pixels alone, in less time
     Random numbers that are drawn afterwards stay the same. Small pictures take one CPU thread.
     Says in the end how many seconds an image took. Raises ValueError for what is no such images.
     """
     check_whole(n_starts=n_starts, n_steps=n_steps)
-    check_range(1, N_CANDIDATES + 1, f'{N_CANDIDATES} at most', n_starts=n_starts)
     images = to_uint8(images, at_least=1)
     device = choose_device()
     G = frozen(G, device)
