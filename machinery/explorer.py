@@ -19,6 +19,7 @@ from .devices import world
 
 TEMPLATE = Path(__file__).parent / 'explorer_page'
 LARGEST_INLINE = 500_000     # bytes: a saved notebook holds the page, and viewers show 2 MB at most
+MOST_KEPT = 24               # faces on the shelf, as explorer.js has it
 HEIGHT = 720                 # of the frame in a notebook, in pixels
 TOLERANCE = 1e-3             # of pixels in [-1, 1]: the arithmetic is the same, in another order
 DIGITS = np.frombuffer(
@@ -183,9 +184,14 @@ def make_page(G, data='', folder='', held=None, rows=(), kept=()):
     held    {name: (z_size,)}, the directions that get sliders; None: there are none
     rows    what experiments.directions measured of them; (): they were found, and not measured
     kept    noise (n, z_size) of faces that lie on the page's shelf from the beginning
-    Raises ValueError, in one sentence, for any other than the notebook's Generator.
+    Raises ValueError, in one sentence, for any other than the notebook's Generator, and for noise
+    that is not its own.
     """
     held = held or {}
+    if len(kept) > MOST_KEPT:
+        raise ValueError(f'kept: found {len(kept)} faces, and {MOST_KEPT} have a place')
+    if any(len(z) != G.z_size for z in kept):
+        raise ValueError(f'kept: found noise of another size, expected {G.z_size} numbers a face')
     content = page_data(G, held, rows, kept)
     about = part_of_page('about_own.html' if data else 'about_shipped.html')
     about = about.format(z_size=G.z_size, size=content['img_size'], data=html.escape(data))

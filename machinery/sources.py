@@ -3,6 +3,8 @@ import copy
 import itertools
 import os
 import tempfile
+import urllib.parse
+import urllib.request
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -49,7 +51,7 @@ IDENTITIES = 'identity_CelebA.txt', 'identity_CelebA.csv'
 def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=None, hold_out=0):
     """Find the data set, or draw one; return an ImageDataset.
 
-    data_dir    folder of the faces; ~ is understood
+    data_dir    folder of the faces; ~ and file:// are understood
     image_size  pixels a side
     dataset     'faces': those in data_dir. If that is left at its default: what DCGAN_DATA names
                 (a folder, 'svhn' or 'drawn'), else the small CelebA set or CelebA itself on disk
@@ -265,15 +267,19 @@ def _unpack_table(table, folder):
 
 
 def _path_meant(name):
-    """Return the path that a name stands for, with ~ resolved unless it exists."""
+    """Return the path that a name stands for, with ~ and file:// resolved unless it exists."""
     if os.path.exists(name):
         return Path(name)
-    return Path(os.path.expanduser(str(name).strip()))
+    name = str(name).strip()
+    address = urllib.parse.urlsplit(name)
+    if address.scheme == 'file' and address.netloc in ('', 'localhost'):
+        return Path(urllib.request.url2pathname(address.path))
+    return Path(os.path.expanduser(name))
 
 
 def _what_is_wrong(name, path):
     """Say why a name, which stands for path, is no folder of images: (an error, words)."""
-    if '://' in str(name):
+    if '://' in str(name) and ':/' in str(path):     # a file:// of this machine is a path by now
         return FileNotFoundError, ('is an address, and a folder on this machine was expected. '
                                    'DCGAN_URL can name the address of a zip archive.')
     if zipfile.is_zipfile(path):
@@ -326,6 +332,8 @@ def download(url, path):
     DOWNLOAD_LIMIT bytes, and where something arrives that is no zip archive.
     """
     part = Path(f'{path}.part')
+    if part.is_symlink():
+        part.unlink()            # whatever it leads to is not ours to write to
     have = part.stat().st_size if part.exists() else 0
     headers = {'Range': f'bytes={have}-'} if have else {}
     with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as reply:

@@ -75,6 +75,9 @@ WAYS = {
     'blanks around it': '  mine \t',
     'a slash behind it': 'mine/',
     'the whole path': '{home}/mine',
+    'an address': 'file://{home}/mine',
+    'an address with %20': 'file://{quoted}/mine',
+    'an address of this machine': 'file://localhost{home}/mine',
 }
 
 
@@ -86,7 +89,7 @@ def test_ways_to_name_a_folder(folder, monkeypatch, way, by_hand):
     write_images(home / 'mine', 3)
     monkeypatch.chdir(home)
     monkeypatch.setenv('HOME', str(home))
-    name = WAYS[way].format(home=home)
+    name = WAYS[way].format(home=home, quoted=str(home).replace(' ', '%20'))
     if by_hand:
         assert load_dataset(name).source == '3 images of 32x32, mine/'
     else:

@@ -226,6 +226,14 @@ def test_page_says_that_faces_were_sought_from_photographs(generators):
     assert said not in explorer.make_page(G, data='noise')
 
 
+@pytest.mark.parametrize('n, numbers, words', [(25, 0, 'found 25 faces, and 24 have a place'),
+                                               (1, 1, 'found noise of another size')])
+def test_faces_that_have_no_place_are_refused(generators, n, numbers, words):
+    G = generators['own']
+    with pytest.raises(ValueError, match=words):
+        explorer.make_page(G, kept=torch.zeros(n, G.z_size + numbers))
+
+
 @pytest.mark.usefixtures('folder')
 def test_page_of_a_run(notebook, capsys):
     """The command makes a page of one's own run, under the name that was asked for."""

@@ -26,6 +26,12 @@ def archive_for_a_folder(folder, monkeypatch):
     return read_default
 
 
+def address_of_nothing(folder, monkeypatch):
+    """The address of a folder on this machine that is not there."""
+    monkeypatch.setenv('DCGAN_DATA', f'file://{folder}/nowhere')
+    return read_default
+
+
 def empty_folder(folder, monkeypatch):
     """Nothing at all."""
     (folder / 'faces').mkdir()
@@ -130,9 +136,10 @@ ROWS = {
     'address for a folder':
         (named('https://faces.example/faces.zip'), FileNotFoundError,
          "'https://faces.example/faces.zip' is an address.*DCGAN_URL"),
-    'address of a folder':
-        (named('file:///elsewhere/faces'), FileNotFoundError,
-         "'file:///elsewhere/faces' is an address"),
+    'address of nothing': (address_of_nothing, FileNotFoundError, "nowhere' does not exist"),
+    'address of another machine':
+        (named('file://elsewhere/faces'), FileNotFoundError,
+         "'file://elsewhere/faces' is an address"),
     'empty folder': (empty_folder, ValueError, "'faces' holds no images .*jpg.*Fill it"),
     'folder of text': (folder_of_text, ValueError, 'holds no images'),
     'only __MACOSX': (only_macosx, ValueError, 'holds no images'),

@@ -48,6 +48,12 @@ def locked_archive(folder, monkeypatch):
     return served(encrypted(data))(folder, monkeypatch)
 
 
+def link_for_a_part(folder, monkeypatch):
+    """A link where the unfinished download will be: nothing is written to where it leads."""
+    (folder / 'processed-celeba-small.zip.part').symlink_to('../outside.jpg')
+    return served(NO_ZIP, breaks_after=500)(folder, monkeypatch)
+
+
 def svhn_at(monkeypatch, checksum):
     """Let torchvision look for SVHN where there is nothing."""
     name = 'train_32x32.mat'
@@ -80,6 +86,7 @@ DRAWN_INSTEAD = {
     'silent server': (served(b'', silent=True), 'timed out'),
     'reply without length': (served(LARGE, length=''), 'sends more than 10,000,000'),
     'reply of negative length': (served(LARGE, length=-5), 'sends more than 10,000,000'),
+    'link for a download': (link_for_a_part, '500 bytes read'),
     'redirects for ever': (served(SORRY, status=302), 'redirects'),
 }
 ROWS = {name: (prepare, None, said + DRAWN) for name, (prepare, said) in DRAWN_INSTEAD.items()}
