@@ -13,6 +13,7 @@ import re
 from experiments import common
 from experiments.common import ASSETS, PROJECT, grouped, markdown
 from experiments.few_images import AS_IT_IS, LONGER, WAYS
+from experiments.judge import OTHERS
 from experiments.study import N_JUDGED as N_STUDY
 from machinery import files
 
@@ -395,6 +396,32 @@ def memorisation_table():
     header = ['generator', 'asked of', 'error', 'of held-out faces', 'gap (lowest–highest)', 'p',
               'caught', 'smallest gap that is noticed']
     return markdown(header, lines)
+
+
+@table('judge')
+def judge_table():
+    """What dlib says of generators and of real faces: mean, lowest and highest of the seeds."""
+    by_size = grouped(rows_of('judge'), 'image_size', 'generator')
+    lines = []
+    for (size, name), rows in sorted(by_size.items(), key=lambda item: int(item[0][0])):
+        floor, = floats(by_size[size, OTHERS], 'distance')
+        ratio = mean(floats(rows, 'distance')) / floor
+        lines.append([
+            name, f'{size}×{size}', judge_cell(rows, 'found', 100, 0, ' %'),
+            judge_cell(rows, 'distance', 1_000), times(ratio),
+            judge_cell(rows, 'nearest', 1, 3), judge_cell(rows, 'training', 1, 3),
+            judge_cell(rows, 'sharpness'), judge_cell(rows, 'ffd')])
+    header = ['', 'size', 'a face is found', "dlib's distance × 1,000", 'to the floor',
+              'nearest other face', 'nearest of the training', 'sharpness', 'our distance']
+    return markdown(header, lines)
+
+
+def judge_cell(rows, column, factor=1, digits=2, unit=''):
+    """Return a figure of one seed or several, '' where it was not asked."""
+    values = [factor * float(row[column]) for row in rows if row[column]]
+    if len(values) > 1:
+        return between(mean(values), values, digits, unit)
+    return f'{values[0]:.{digits}f}{unit}' if values else ''
 
 
 @table('commands')

@@ -8,6 +8,7 @@ import scipy.stats
 
 from experiments import tables
 from experiments.few_images import AS_IT_IS
+from experiments.judge import BLURRED, OTHERS, SAME_PEOPLE
 from experiments.settings import SETTINGS
 from experiments.tables import by, few_cell, percent, rows_of, speeds, spread
 
@@ -140,7 +141,7 @@ def experiments_readme():
     return [*study_sentences(), *bench_sentences(), *few_images(),
             *step_time_sentences(), *balance_sentences(), *picture_sentences(),
             *inversion_sentences(), *memorisation_sentences(),
-            *direction_sentences(), *fair_section(), *outside_sentences()]
+            *direction_sentences(), *fair_section(), *outside_sentences(), *judge_sentences()]
 
 
 def fair_ratio(recipe, against, budget):
@@ -176,6 +177,26 @@ def outside_sentences():
                                   [float(row['outside']) for row in rows])
     return [f'judged {len(rows)} generators, of this race and `dcgan-32`',
             f'The rank correlation of the two is {ranks.statistic:.2f}']
+
+
+def judge_sentences():
+    rows = {}
+    for row in rows_of('judge'):
+        rows.setdefault((row['image_size'], row['generator']), []).append(row)
+
+    def ratio(generator, floor):
+        size = generator.removeprefix('dcgan-')
+        return mean_of('distance', rows[size, generator]) / mean_of('distance', rows[size, floor])
+    to_others, to_same = ([ratio(generator, floor) for generator in ('dcgan-64', 'dcgan-32')]
+                          for floor in (OTHERS, SAME_PEOPLE))
+    large = rows['64', 'dcgan-64']
+    return [
+        f'to {to_others[0]:.2f} times the floor at 64×64, and to {to_others[1]:.2f} times at 32×32',
+        f'would be {to_same[0]:.2f} and {to_same[1]:.2f}',
+        f'in {percent(mean_of("found", large))} of the faces of `dcgan-64`, and in '
+        f'{percent(mean_of("found", rows["64", OTHERS]))} of real ones',
+        f'{mean_of("sharpness", large):.2f} of the energy of real faces, and real faces blurred '
+        f'have {mean_of("sharpness", rows["64", BLURRED]):.2f}']
 
 
 def memorisation_sentences():
