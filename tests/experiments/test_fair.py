@@ -73,6 +73,7 @@ def test_search_finds_an_optimum_beyond_its_start(monkeypatch, batch_size, lr):
 
 def test_each_part_of_ours_is_left_out_once():
     changed = []
+    assert set(fair.LEFT_OPEN) < set(fair.LEFT_OUT)
     for config in fair.LEFT_OUT.values():
         name, = [name for name in config if config[name] != fair.OURS[name]]
         assert config[name] == fair.PAPERS[name]
@@ -156,6 +157,7 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fair, 'LONG', 2)
     monkeypatch.setattr(fair, 'START', fair.START[:2])
     monkeypatch.setattr(fair, 'LEFT_OUT', {'ours, beta1 0.5': fair.LEFT_OUT['ours, beta1 0.5']})
+    monkeypatch.setattr(fair, 'LEFT_OPEN', tuple(fair.LEFT_OUT))
     monkeypatch.setattr(fair, 'FEWEST', 2)
     monkeypatch.setattr(fair, 'MOST', 3)
     monkeypatch.setattr(fair, 'RACE_SEEDS', (1, 2))
@@ -177,7 +179,8 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     short, long = rows['paper', 'no', '1'][0], rows['paper', 'no', '2'][0]
     assert (short['images_seen'], long['images_seen']) == ('256', '512')
     assert float(short['seconds']) < float(long['seconds'])
-    assert len(rows['ours, beta1 0.5', 'yes', '1']) == 2
+    left_out = [rows['ours, beta1 0.5', 'yes', budget] for budget in ('1', '2')]
+    assert [len(each) for each in left_out] == [2, 2]
     assert (short['n_generated'], short['n_real']) == ('30', '40')
     assert any(row['ratio'] for row in tables.summary.read())
 
