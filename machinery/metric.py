@@ -328,7 +328,7 @@ def answers(D, training, held_out, fakes):
     """
     if len(held_out) == 0:
         return []
-    was_training = D.training
+    modes = {layer: layer.training for layer in D.modules()}         # some may be frozen
     norms = [layer for layer in D.eval().modules()
              if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats]
     try:
@@ -339,7 +339,8 @@ def answers(D, training, held_out, fakes):
     finally:
         for layer in norms:
             layer.track_running_stats = True
-        D.train(was_training)
+        for layer, mode in modes.items():
+            layer.training = mode
     real, other, fake = (each.mean() for each in logits)
     ratio = (real - other) / (real - fake)
     means = [each.sigmoid().mean() for each in logits]

@@ -187,6 +187,14 @@ def test_asking_d_changes_nothing(crowd):
     assert D.norm.num_batches_tracked == 1               # in its training it remembers again
 
 
+def test_frozen_layer_stays_frozen(crowd):
+    """A D may keep a layer in eval mode while it learns."""
+    D = Brightness()
+    D.norm.eval()
+    answers(D, crowd[:50], crowd[50:90], crowd[:50])
+    assert D.training and D.dropout.training and not D.norm.training
+
+
 def test_d_judges_as_in_its_training(crowd):
     """Each batch is normalised by itself, as when D learnt, and not by the running means."""
     D = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), torch.nn.Linear(3072, 1))
