@@ -123,10 +123,10 @@ def figures_of_run(run, best):
     if best['epoch'] not in measured:
         return {}
     share = best['config'].get('hold_out', 0)
-    were_held_out = best['config'].get('n_held_out', share) > 0      # older runs know the share
     what = f'a share of {share} of the images'
     if isinstance(share, str):
-        what = f'those of {Path(share).name}/'
+        share, what = 0, f'those of {Path(share).name}/'
+    were_held_out = best['config'].get('n_held_out', share) > 0      # older runs know the share
     kind = (f'held out ({what}, which the training did not see)'
             if were_held_out else 'of the training, so that repeating them is rewarded')
     protocol = (f'{runs.N_JUDGED:,} generated faces (eval mode), during the training, '

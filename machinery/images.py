@@ -87,7 +87,8 @@ def find_images(folder, passed_over=None, faults=None):
         os.scandir(folder).close()
     except OSError as error:
         raise type(error)(f'{str(folder)!r} cannot be read: {error.strerror or error}. Let it be '
-                          f'read, or point data_dir or DCGAN_DATA at another folder.') from error
+                          f'read, or name another folder (data_dir, DCGAN_DATA, '
+                          f'hold_out).') from error
     seen = set()
     for place, folders, names in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(place)
@@ -251,7 +252,7 @@ def _check_amount(folder, n_images, image_size):
     if n_images == 0:
         endings = ', '.join(sorted(ENDINGS))
         raise ValueError(f'{str(folder)!r} holds no images ({endings}), nor do the folders in it. '
-                         f'Fill it, or point data_dir or DCGAN_DATA at another folder.')
+                         f'Fill it, or name another folder (data_dir, DCGAN_DATA, hold_out).')
     size = n_images * 3 * image_size ** 2
     if size > IMAGES_LIMIT:
         raise ValueError(f'{str(folder)!r} holds {n_images:,} images: at {image_size}x{image_size} '

@@ -72,7 +72,7 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
         word = chosen.strip().lower()
         dataset = word if word in NAMED_SETS else dataset
         data_dir = chosen if word else data_dir
-    judges = folder_of_judges(hold_out) if isinstance(hold_out, str) else None
+    judges = folder_of_judges(hold_out) if isinstance(hold_out, (str, Path)) else None
     with rank_0_first():
         found = DATA_SETS[dataset](image_size, max_images, data_dir)
         print(found.source)
@@ -175,7 +175,7 @@ def folder_of_judges(name):
     folder = _path_meant(name)
     if not os.path.isdir(folder):
         error, what = _what_is_wrong(name, folder)
-        raise error(f'hold_out: {name!r} {what} A share from 0 to 0.5 does as well.')
+        raise error(f'hold_out: {str(name)!r} {what} A share from 0 to 0.5 does as well.')
     return folder
 
 
@@ -194,7 +194,7 @@ def judged_by(dataset, folder):
     people = load_people(folder, files)
     judged = copy.copy(dataset)
     judged.held_out = judged.judges = images
-    said = f'Held out: {len(images):,} images of {name}, and none of those above.'
+    said = f'Held out: {len(images):,} images of {name}; all of those above are learnt from.'
     if people is not None:
         is_even = people % 2 == 0
         choosing, judging = images[is_even], images[~is_even]
@@ -214,7 +214,8 @@ def _say_who_is_in_both(dataset, images, people):
     else:
         what, n_both = 'people', torch.isin(people.unique(), dataset.people).sum()
     if n_both:
-        print(f'Of these, {n_both:,} {what} are among those to learn from, too. They are kept.')
+        print(f'Of those held out, {n_both:,} {what} are among those to learn from, too. They are '
+              f'kept.')
 
 
 def _on_kaggle():

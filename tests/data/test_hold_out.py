@@ -24,7 +24,7 @@ def two_folders(folder):
     return folder
 
 
-def test_folder_that_judges(two_folders, capsys):
+def test_folder_that_judges(two_folders, capsys, monkeypatch):
     """All of it chooses and judges, all of the other folder is learnt from; one line, and a cache.
     """
     faces = load_dataset('faces', 32, hold_out='others/')
@@ -32,11 +32,13 @@ def test_folder_that_judges(two_folders, capsys):
     assert torch.equal(faces.images, decode_folder('faces', 32)[0]) and len(faces) == 30
     assert torch.equal(faces.held_out, others) and torch.equal(faces.judges, others)
     printed = capsys.readouterr().out
-    assert 'Held out: 50 images of others/, and none of those above.\n' in printed
-    assert 'Of these' not in printed
+    assert 'Held out: 50 images of others/; all of those above are learnt from.\n' in printed
+    assert 'Of those held out' not in printed
     load_dataset('faces', 32, hold_out=str(two_folders / 'others'))
     assert 'Decoded' not in capsys.readouterr().out
-    assert len(load_dataset('faces', 32, hold_out='~/'.replace('~', str(two_folders)))) == 30
+    for name in ('~/others', Path('others')):
+        monkeypatch.setenv('HOME', str(two_folders))
+        assert torch.equal(load_dataset('faces', 32, hold_out=name).judges, others)
 
 
 def test_even_people_choose_and_odd_ones_judge(two_folders, capsys):
@@ -48,8 +50,9 @@ def test_even_people_choose_and_odd_ones_judge(two_folders, capsys):
     people = torch.tensor([names.index(file) // 3 for file in files])
     assert torch.equal(faces.held_out, others[people % 2 == 0])
     assert torch.equal(faces.judges, others[people % 2 == 1])
-    assert ('Held out: 50 images of others/, and none of those above. 26 (people of even numbers) '
-            'choose the best epoch, 24 (odd ones) judge it.') in capsys.readouterr().out
+    assert ('Held out: 50 images of others/; all of those above are learnt from. 26 (people of '
+            'even numbers) choose the best epoch, 24 (odd ones) judge it.'
+            ) in capsys.readouterr().out
 
 
 def test_people_of_one_kind_choose_and_judge(two_folders, capsys):
@@ -58,7 +61,7 @@ def test_people_of_one_kind_choose_and_judge(two_folders, capsys):
     list_people(two_folders / 'others', names, lambda number: 1 if number < 19 else 2)
     faces = load_dataset('faces', 32, hold_out='others')
     assert len(faces.held_out) == len(faces.judges) == 50
-    assert 'none of those above.\n' in capsys.readouterr().out
+    assert 'all of those above are learnt from.\n' in capsys.readouterr().out
 
 
 def test_people_in_both_folders_are_counted(two_folders, capsys):
@@ -68,7 +71,7 @@ def test_people_in_both_folders_are_counted(two_folders, capsys):
     list_people(two_folders, names, lambda number: number % 20)
     faces = load_dataset('faces', 32, hold_out='others')
     assert len(faces.held_out) + len(faces.judges) == 50 and len(faces) == 30
-    assert ('Of these, 20 people are among those to learn from, too. They are kept.'
+    assert ('Of those held out, 20 people are among those to learn from, too. They are kept.'
             in capsys.readouterr().out)
 
 
@@ -77,7 +80,7 @@ def test_images_in_both_folders_are_counted(two_folders, capsys):
     (two_folders / 'others').rename(two_folders / 'faces/val')
     faces = load_dataset('faces', 32, hold_out='faces/val')
     assert len(faces) == 80 and len(faces.held_out) == 50
-    assert 'Of these, 50 images are among those to learn from' in capsys.readouterr().out
+    assert 'Of those held out, 50 images are among those to learn from' in capsys.readouterr().out
 
 
 def test_huge_folder_is_read_evenly(two_folders, monkeypatch):
@@ -101,6 +104,12 @@ def test_handful_of_judges_is_refused(two_folders):
     write_images(two_folders / 'few', 19)
     with pytest.raises(ValueError, match='found 19 images in few/, too few to judge by: .* 20'):
         load_dataset('faces', 32, hold_out='few')
+
+
+def test_empty_folder_of_judges_says_which_name_to_change(two_folders):
+    (two_folders / 'empty').mkdir()
+    with pytest.raises(ValueError, match="'empty' holds no images .* hold_out"):
+        load_dataset('faces', 32, hold_out='empty')
 
 
 def test_loader_of_the_notebook_takes_the_folder(notebook, two_folders):
