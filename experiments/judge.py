@@ -117,7 +117,7 @@ class Dlib:
 
 
 def nearest(descriptors, people=None):
-    """Return the median distance to the nearest other face, where people are known of another one.
+    """Return the median distance to the nearest other face; of another person, if people are known.
     """
     if people is None:
         people = torch.arange(len(descriptors))

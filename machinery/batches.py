@@ -21,8 +21,8 @@ class ImageDataset(Dataset):
     may_be_mirrored   whether the mirror image of one of them belongs to the same crowd
     people            int64 (N,), a number for whoever is on each image, or None
     held_out          uint8 (M, 3, s, s), images of the same crowd that are not among them: they
-                      choose the best epoch, and
-    judges            judge it at the end: the same ones, or yet others
+                      choose the best epoch. M may be 0
+    judges            images that judge it at the end: those held out, or yet others
     """
 
     FEWEST_HELD_OUT = 20

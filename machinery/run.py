@@ -56,9 +56,10 @@ class Run:
     fixed_z   (16, z_size), the noise of the grids
     config    dict of plain values: the parameters. It is held against what was really made, and
               kept in every checkpoint. resume: go on from run_folder where it holds this very run;
-              another run found there is moved aside, never overwritten. rescue: when numbers are no
-              longer finite, go back an epoch, or where the distance stays ASTRAY times its best,
-              to that epoch; once, with learning rates times this. 0: never
+              another run found there is moved aside, never overwritten. rescue: what the learning
+              rates are multiplied by, once in a run: where numbers are no longer finite, and it
+              goes back an epoch; or where the distance stays above ASTRAY times its best one, and
+              it goes back to that epoch. 0: it never goes back
     draw      gives images (n, 3, s, s) in [-1, 1] for noise (n, z_size)
     distance  a function from images to a number, lower being better; None: it is not measured
     """
