@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .console import in_notebook
 from .files import as_float
 
-D_COLOUR, G_COLOUR = 'tab:blue', 'tab:orange'
+D_COLOUR, G_COLOUR, HELD_OUT = 'tab:blue', 'tab:orange', 'tab:green'
 WIDTH = 10           # of figures, in inches
 
 
@@ -122,7 +122,7 @@ def plot_losses(history, objective='bce'):
     """Plot the figures of load_history(): each batch light, smoothed bold.
 
     Dashed is the level at which D can only guess; for losses other than 'bce' there is none. Dots
-    are D's answers to faces that were held out, where there are such faces.
+    are D's answers at an epoch's end, asked alike of faces that it learnt and of those held out.
     """
     _, (losses, answers) = plt.subplots(1, 2, figsize=(WIDTH, 3.2), layout='constrained')
     per_epoch = history['per_epoch'].mean()
@@ -133,9 +133,11 @@ def plot_losses(history, objective='bce'):
         _plot_level(losses, math.log(4), 'log 4: D guesses', D_COLOUR)
         _plot_level(losses, math.log(2), 'log 2: D guesses', G_COLOUR)
     if len(history.get('answers', ())) > 0:              # earlier runs know none
-        epochs, _, held_out, *_ = history['answers'].T
-        answers.plot(epochs, held_out, 'o-', color='tab:green', markersize=4, linewidth=1,
-                     label='D(x), held-out x')
+        epochs, learnt, held_out, *_ = history['answers'].T
+        for values, colour, words in ((learnt, D_COLOUR, 'learnt'),
+                                      (held_out, HELD_OUT, 'held out')):
+            answers.plot(epochs, values, 'o-', color=colour, markersize=4, linewidth=1,
+                         label=f'D(x), x {words}')
     _plot_level(answers, 0.5, '1/2: D guesses', 'grey')
     answers.set_ylim(0, 1)
     if np.isnan(history['d_real']).all():
