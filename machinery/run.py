@@ -361,7 +361,9 @@ class Run:
         self._say_and_keep(f'  Warning: this distance is more than {ASTRAY} times the best one: '
                            f'the run has gone astray.')
         if times > 1 and self.config['rescue'] and not self.counts['rescued']:
-            state, _ = first_whole(self.folder, best=True)
+            state, path = first_whole(self.folder, best=True)
+            if path.name != 'best.pt':           # it is damaged or gone: nothing better is there
+                return
             self._load_parts(state)
             self._lower_rates(f'It has not come back: on with the networks of epoch '
                               f'{state["epoch"]}')

@@ -73,6 +73,19 @@ def test_astray_run_goes_back_to_its_best_epoch(notebook, folder, capsys):
     assert load_history()['distances'][:, 1].tolist() == COLLAPSE[:4]
 
 
+def test_astray_run_stays_where_its_best_epoch_is_gone(notebook, folder, capsys):
+    """Nothing better is there to go back to, and the one rescue is not spent."""
+    numbers = iter(COLLAPSE)
+
+    def distance(images):
+        (folder / 'checkpoints_gan/best.pt').unlink(missing_ok=True)
+        return next(numbers)
+
+    _, rate = weights_after(notebook, 4, distance=distance, rescue=0.5)
+    assert rate == 2e-4 and not load_checkpoint()['rescued']
+    assert 'not come back' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('n_before', [2, 3, 4, 5])
 def test_resume_is_exact_across_the_way_back(notebook, folder, n_before):
     """Stopped before it, in the middle of it or after it: bit for bit the unbroken run."""
