@@ -525,8 +525,9 @@ def make_parts(options, tables):
             work += plan('race', racing, budget, options.seeds or RACE_SEEDS, ['no', 'yes'])
     if 'leave-one-out' in options.parts:
         for names, budget in ((LEFT_OUT, SHORT), (LEFT_OPEN, LONG)):
-            work += plan('leave-one-out', names, budget, options.seeds or LEAVE_ONE_OUT_SEEDS,
-                         ['yes'])
+            if budget in options.budgets:
+                work += plan('leave-one-out', names, budget, options.seeds or LEAVE_ONE_OUT_SEEDS,
+                             ['yes'])
     return n_failed + runs.make_missing(tables.race, work, contest.run, SHOWN)
 
 

@@ -99,6 +99,13 @@ def test_listed_numbers_are_in_their_documents():
         assert [phrase for phrase in phrases if words_of(phrase) not in text] == []
 
 
+def test_a_wrong_number_is_noticed():
+    """The same search finds a number that was changed by hand."""
+    sentence, *_ = quotes.fair_sentences()
+    assert sentence in document('README.md')
+    assert sentence not in document('README.md').replace('0.20 (', '0.19 (')
+
+
 @pytest.mark.parametrize('path', tables.DOCUMENTS, ids=lambda path: path.parent.name)
 def test_tables_in_documents_are_those_of_the_csv_files(path):
     """python -m experiments.tables --write changes nothing."""
