@@ -29,7 +29,7 @@ import helpers
 from experiments import common, runs
 from machinery import files, pretrained
 from machinery.batches import ImageDataset
-from machinery.sources import folder_of_judges, judged_by
+from machinery.sources import with_held_out
 
 CLOSE = 2 * 2 / 255          # how far pixels in [-1, 1] may be apart: two of 255 shades
 # Of a run's parameters, those that say nothing of the networks, or name folders of its machine.
@@ -84,11 +84,7 @@ def images_of_run(folder, config):
     # A run that is older than the holding out of people has held out images.
     for people in (helpers.load_people(folder, names), None):
         whole = ImageDataset(images, files=names, people=people)
-        hold_out = config.get('hold_out', 0)
-        if isinstance(hold_out, str):
-            dataset = judged_by(whole, folder_of_judges(hold_out))
-        else:
-            dataset = whole.hold_out(hold_out)
+        dataset = with_held_out(whole, config.get('hold_out', 0))
         if dataset.checksum == config.get('images', dataset.checksum):
             return dataset
     raise ValueError(f'{folder.name}/ holds other images than those that the run was trained on.')

@@ -351,17 +351,17 @@ def summarise(rows):
             found.append(row)
     compared = {}
     for budget in {key[2] for key in groups}:
-        compared |= held_against_ours({key: group for key, group in groups.items()
-                                       if key[0].startswith('ours') and key[2] == budget})
+        compared |= held_against_ours(groups, budget)
     for row in found:
         row |= compared.get((row['recipe'], row['average'], row['budget']), {})
     return found
 
 
-def held_against_ours(groups):
-    """Return what rows say of ours with a part left out, given the runs of one length: a dict."""
-    kin = dict(groups)
-    ours = kin.pop(next((key for key in kin if key[:2] == OURS_AVERAGED), None), None)
+def held_against_ours(groups, budget):
+    """Return what rows say of ours with a part left out, after one length: {key: columns}."""
+    kin = {key: group for key, group in groups.items()
+           if key[0].startswith('ours') and key[2] == budget}
+    ours = kin.pop((*OURS_AVERAGED, budget), None)
     if not (ours and kin):
         return {}
     spread = spread_of([distances(group) for group in (ours, *kin.values())])

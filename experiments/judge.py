@@ -139,7 +139,8 @@ def load_generator(notebook, folder):
         G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
         return G, pair['config']['img_size'], pair['config']['images_seen']
     best = helpers.load_checkpoint(folder, best=True)
-    return notebook.load_generator(folder), best['config']['img_size'], best['images_seen']
+    G = helpers.rebuild(notebook.Generator, best['config'], best['G_average'])
+    return G, best['config']['img_size'], best['images_seen']
 
 
 def read_crowds(folder, size):

@@ -72,11 +72,12 @@ def load_dataset(data_dir=FACES_DIR, image_size=32, dataset='faces', max_images=
         word = chosen.strip().lower()
         dataset = word if word in NAMED_SETS else dataset
         data_dir = chosen if word else data_dir
-    judges = folder_of_judges(hold_out) if isinstance(hold_out, (str, Path)) else None
+    if isinstance(hold_out, (str, Path)):
+        hold_out = folder_of_judges(hold_out)            # told before the images are decoded
     with rank_0_first():
         found = DATA_SETS[dataset](image_size, max_images, data_dir)
         print(found.source)
-        return judged_by(found, judges) if judges else found.hold_out(hold_out)
+        return with_held_out(found, hold_out)
 
 
 def _faces(image_size, max_images, data_dir):
@@ -177,6 +178,14 @@ def folder_of_judges(name):
         error, what = _what_is_wrong(name, folder)
         raise error(f'hold_out: {str(name)!r} {what} A share from 0 to 0.5 does as well.')
     return folder
+
+
+def with_held_out(dataset, hold_out):
+    """Return a data set with a share of its images held out, or those of a folder in their place.
+    """
+    if isinstance(hold_out, (str, Path)):
+        return judged_by(dataset, folder_of_judges(hold_out))
+    return dataset.hold_out(hold_out)
 
 
 def judged_by(dataset, folder):
