@@ -96,8 +96,8 @@ class Judges:
     faces  an ImageDataset of the training, for the floors
     """
 
-    def __init__(self, faces, people, identities):
-        images, paths = helpers.decode_folder(people, SIZE)
+    def __init__(self, faces, people, identities, size=SIZE):
+        images, paths = helpers.decode_folder(people, size)
         self.distances = {}
         for name, indices in zip(('choosing', 'judging'), split_people(paths, identities),
                                  strict=True):
@@ -223,16 +223,20 @@ class Contest:
         line = common.command('fair', '--folder', 'FOLDER', '--people', 'VAL_FACES',
                               '--identities', 'identity_CelebA.txt', '--parts', planned['part'])
         columns = {name: planned[name] for name in KEY if name in planned}
-        in_bfloat16 = helpers.has_bfloat16(helpers.choose_device())
         return columns | {name: config[name] for name in SETTINGS} | dict(
             images_seen=images_seen, seconds=f'{seconds:.2f}', image_size=SIZE,
-            conv_dim=config['conv_dim'], arithmetic='bfloat16' if in_bfloat16 else 'float32',
+            conv_dim=config['conv_dim'], arithmetic=arithmetic(),
             data=self.faces.source, **self.judges.judge(planned['judged_by'], images),
             **common.provenance(line))
 
     def keep_weights(self, G, row):
         path = kept(self.keep, row['recipe'], row['average'], row['budget'], row['seed'])
         files.write_bytes(path, files.to_bytes(G.state_dict()))
+
+
+def arithmetic():
+    """Return the numbers that runs on this device compute with, in words."""
+    return 'bfloat16' if helpers.has_bfloat16(helpers.choose_device()) else 'float32'
 
 
 def kept(folder, recipe, average, budget, seed):
