@@ -1,6 +1,6 @@
 """Race the paper's recipe, plain and tuned, against ours: equal processor time, other people judge.
 
-    python -m experiments.fair --folder FOLDER --people VAL_FACES --identities identity_CelebA.txt
+    python -m experiments.fair --folder FOLDER --people VAL_FACES
 
 It makes what is not in its tables yet, in this order, and --parts names some of it:
 
@@ -17,8 +17,9 @@ leave-one-out  ours with one part put back to the paper's, at 82 seconds, three 
                parts for which this leaves it open are asked again at 328 seconds
 
 People who choose are not those who judge: faces of even identities in VAL_FACES choose the settings
-of the search, those of odd ones judge all else, and none of them is in FOLDER. A distance is that
-of 5,000 generated faces; its floor is that of 5,000 faces of FOLDER.
+of the search, those of odd ones judge all else, and none of them is in FOLDER. CelebA's list of
+people, identity_CelebA.txt, lies in VAL_FACES, or one or two folders above. A distance is that of
+5,000 generated faces; its floor is that of 5,000 faces of FOLDER.
 
 G is judged as it is and as its average, kept beside it in the same run. Seconds are those of the
 passes over the images, processor time on one thread: building, saving and judging are left out.
@@ -29,7 +30,6 @@ import itertools
 import math
 import statistics
 import sys
-from pathlib import Path
 
 import scipy.stats
 
@@ -39,7 +39,6 @@ from experiments.common import plt
 from experiments.settings import BASE, OURS, RECIPE, in_words
 from machinery import files
 from machinery.pictures import show_rows
-from machinery.sources import read_people
 
 SIZE = 32
 SHORT, LONG = 82, 328        # seconds
@@ -78,32 +77,21 @@ SHOWN = 'recipe', 'budget', 'seed', 'ffd', 'seconds'
 # -------------------------------------------------------------------------------- who judges, rates
 
 
-def split_people(paths, identities):
-    """Return the indices of images of even and of odd identities, given their files' paths.
-
-    identities  the file identity_CelebA.txt: a file's name and a person's number in each line
-    """
-    person_of = read_people(identities)
-    halves = [], []
-    for index, path in enumerate(paths):
-        halves[person_of[Path(path).name] % 2].append(index)
-    return halves
-
-
 class Judges:
     """Distances from faces of people whom no training sees: those who choose, those who judge.
 
-    faces  an ImageDataset of the training, for the floors
+    faces  an ImageDataset of the training, for the floors; a folder of others is held out
+    Raises ValueError where nobody knows who is on these: the same people would choose and judge.
     """
 
-    def __init__(self, faces, people, identities, size=SIZE):
-        images, paths = helpers.decode_folder(people, size)
-        self.distances = {}
-        for name, indices in zip(('choosing', 'judging'), split_people(paths, identities),
-                                 strict=True):
-            self.distances[name] = helpers.FaceDistance(
-                faces.images, helpers.choose_device(), n_judged=N_GENERATED,
-                held_out=images[indices])
+    def __init__(self, faces):
+        if faces.judges is faces.held_out:
+            raise ValueError('nobody knows who is on the faces of --people: identity_CelebA.txt '
+                             'is expected among them, or one or two folders above')
+        self.distances = {
+            name: helpers.FaceDistance(faces.images, helpers.choose_device(),
+                                       n_judged=N_GENERATED, held_out=images)
+            for name, images in (('choosing', faces.held_out), ('judging', faces.judges))}
 
     def judge(self, name, images):
         """Return what a row says of a distance."""
@@ -221,7 +209,7 @@ class Contest:
 
     def row(self, planned, config, images_seen, seconds, images):
         line = common.command('fair', '--folder', 'FOLDER', '--people', 'VAL_FACES',
-                              '--identities', 'identity_CelebA.txt', '--parts', planned['part'])
+                              '--parts', planned['part'])
         columns = {name: planned[name] for name in KEY if name in planned}
         return columns | {name: config[name] for name in SETTINGS} | dict(
             images_seen=images_seen, seconds=f'{seconds:.2f}', image_size=SIZE,
@@ -469,7 +457,6 @@ def main(arguments=None):
     parser = common.command_parser(__doc__)
     parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
     parser.add_argument('--people', type=common.existing_folder, help='a folder of other people')
-    parser.add_argument('--identities', type=Path, help='identity_CelebA.txt')
     parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
     parser.add_argument('--recipes', nargs='+', default=RECIPES, choices=RECIPES, help='that race')
     parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
@@ -482,9 +469,8 @@ def main(arguments=None):
     tables = Tables(options.into)
     n_failed = 0
     if not options.figure:
-        if not (options.people and options.identities):
-            parser.error('--people and --identities are missing: who judges?')
-        options.identities = options.identities.resolve()
+        if not options.people:
+            parser.error('--people is missing: who judges?')
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
     rows = tables.race.read()
@@ -510,10 +496,11 @@ class Tables:
 def make_parts(options, tables):
     """Make what is missing of the wanted parts; return how many runs failed."""
     notebook = common.notebook_definitions()
-    faces = notebook.get_dataloader(1, SIZE, options.folder).dataset
+    faces = notebook.get_dataloader(1, SIZE, options.folder,
+                                    hold_out=str(options.people)).dataset
     if 'rates' in options.parts and not tables.rates.read():
         tables.rates.write(measure_rates(faces, all_speeds()))
-    judges = Judges(faces, options.people, options.identities)
+    judges = Judges(faces)
     rates = {speed_of(row): row for row in tables.rates.read()}
     contest = Contest(faces, judges, rates, options.keep)
     n_failed = 0

@@ -1,6 +1,6 @@
 """Search for a better recipe at 64x64: equal processor time from scratch, other people judge.
 
-    python -m experiments.search --folder FOLDER --people VAL_FACES --identities identity_CelebA.txt
+    python -m experiments.search --folder FOLDER --people VAL_FACES
 
 It makes what is not in its tables yet, in this order, and --parts names some of it:
 
@@ -12,8 +12,8 @@ confirm  the setting that came nearest in the screen, and the recipe as it is, w
          seeds: search.csv
 
 A setting is one change of the recipe by which the pair assets/dcgan-64 was made. Faces of even
-identities in VAL_FACES judge the screen, those of odd ones the rest, and none of them is in FOLDER.
-A distance is that of 5,000 faces of the averaged G; its floor is that of 5,000 faces of FOLDER.
+identities in VAL_FACES judge the screen, those of odd ones the rest, as in the fair race. A
+distance is that of 5,000 faces of the averaged G; its floor is that of 5,000 faces of FOLDER.
 Seconds are those of the passes over the images, processor time on one thread.
 search_summary.csv compares by geometric means (--figure: no runs, only this).
 """
@@ -21,7 +21,6 @@ import itertools
 import math
 import statistics
 import sys
-from pathlib import Path
 
 import torch
 import torch.nn as nn
@@ -291,7 +290,7 @@ class Contest:
                                                **hooks)
         images = runs.draw(notebook, G, N_GENERATED, seed)
         line = common.command('search', '--folder', 'FOLDER', '--people', 'VAL_FACES',
-                              '--identities', 'identity_CelebA.txt', '--parts', planned['part'])
+                              '--parts', planned['part'])
         return [planned | dict(
             change=which.change, images_seen=saved['images_seen'] + images_before,
             seconds=f'{watch.seconds + seconds_before:.1f}', arithmetic=fair.arithmetic(),
@@ -374,7 +373,6 @@ def main(arguments=None):
     parser = common.command_parser(__doc__)
     parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
     parser.add_argument('--people', type=common.existing_folder, help='a folder of other people')
-    parser.add_argument('--identities', type=Path, help='identity_CelebA.txt')
     parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
     parser.add_argument('--settings', nargs='+', default=list(SETTINGS), choices=SETTINGS,
                         metavar='NAME', help='of the screen')
@@ -386,9 +384,8 @@ def main(arguments=None):
     tables = Tables(options.into)
     n_failed = 0
     if not options.figure:
-        if not (options.people and options.identities):
-            parser.error('--people and --identities are missing: who judges?')
-        options.identities = options.identities.resolve()
+        if not options.people:
+            parser.error('--people is missing: who judges?')
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
     tables.summary.write(summarise(tables.runs.read()))
@@ -408,10 +405,10 @@ class Tables:
 def make_parts(options, tables):
     """Make what is missing of the wanted parts; return how many runs failed."""
     notebook = common.notebook_definitions()
-    faces = notebook.get_dataloader(1, SIZE, options.folder).dataset
+    faces = notebook.get_dataloader(1, SIZE, options.folder,
+                                    hold_out=str(options.people)).dataset
     few = notebook.get_dataloader(1, SIZE, options.folder, max_images=FEW_FACES).dataset
-    judges = fair.Judges(faces, options.people, options.identities, SIZE)
-    contest = Contest(faces, few, judges, rates={})
+    contest = Contest(faces, few, fair.Judges(faces), rates={})
     if 'rates' in options.parts and not tables.rates.read():
         tables.rates.write(measure_rates(contest))
     contest.rates = {row['setting']: float(row['images_per_second'])

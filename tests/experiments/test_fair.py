@@ -8,6 +8,8 @@ import torch
 
 from experiments import bench_loops, common, fair, runs
 from machinery import files
+from machinery.batches import ImageDataset
+from machinery.drawn import drawn_faces
 from machinery.parameters import PAPERS, PRESETS, QUICK
 from tests.tools import ASSETS
 
@@ -46,12 +48,15 @@ def test_recipes_are_those_of_the_notebook():
         assert {key: config[key] for key in wanted} == wanted, preset
 
 
-def test_people_who_choose_do_not_judge(tmp_path):
-    """Even identities choose, odd ones judge, wherever their files lie."""
-    identities = tmp_path / 'identity.txt'
-    identities.write_text('1.jpg 7\n2.jpg 8\n3.jpg 7\n4.jpg 10\n')
-    paths = ['people/1.jpg', 'people/2.jpg', 'people/more/3.jpg', 'people/4.jpg']
-    assert fair.split_people(paths, identities) == ([1, 3], [0, 2])
+def test_people_who_choose_do_not_judge():
+    """Those held out choose, and others judge; where they are the same, there is no race."""
+    faces = ImageDataset(drawn_faces(60, 32))
+    faces.held_out, faces.judges = faces.images[:20], faces.images[20:50]
+    judges = fair.Judges(faces).distances
+    assert (judges['choosing'].n, judges['judging'].n) == (20, 30)
+    faces.judges = faces.held_out
+    with pytest.raises(ValueError, match='nobody knows who'):
+        fair.Judges(faces)
 
 
 @pytest.mark.parametrize(('batch_size', 'lr'), [(4, 16e-4), (16, 4e-4), (64, 1e-4)])
@@ -147,7 +152,7 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     bench_loops.write_faces(tmp_path / 'faces', 64)
     bench_loops.write_faces(tmp_path / 'people', 80)
     names = sorted(path.name for path in (tmp_path / 'people').rglob('*.jpg'))
-    identities = tmp_path / 'identities.txt'
+    identities = tmp_path / 'identity_CelebA.txt'
     identities.write_text('\n'.join(f'{name} {number}' for number, name in enumerate(names)))
     monkeypatch.setattr(fair, 'N_GENERATED', 30)
     monkeypatch.setattr(fair, 'ROUNDS', 1)
@@ -165,8 +170,8 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fair, 'portion_of', lambda config, rates: 128)
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
     monkeypatch.setenv('DCGAN_DATA', '')
-    options = ['--folder', tmp_path / 'faces', '--people', tmp_path / 'people', '--identities',
-               identities, '--into', tmp_path, '--budgets', 1, 2]
+    options = ['--folder', tmp_path / 'faces', '--people', tmp_path / 'people', '--into',
+               tmp_path, '--budgets', 1, 2]
     for _ in range(2):
         with pytest.raises(SystemExit) as ended:
             fair.main(list(map(str, options)))
