@@ -4,7 +4,7 @@
 
 It makes what is not in its tables yet, in this order, and --parts names some of it:
 
-rates    images a second of each setting, measured in turns: search_rates.csv. From them follows how
+rates    images a second of each cost, measured in turns: search_rates.csv. From them follows how
          many images a setting is given for ten minutes: so its learning rates know where they end,
          and other work on the machine changes no distance
 screen   each setting with two seeds: search.csv
@@ -50,8 +50,8 @@ RATES = ('setting', 'images_per_second', 'lowest', 'highest', 'n_rounds', 'devic
 SUMMARY = ('setting', 'change', 'part', 'n_seeds', 'images_seen', 'seconds', 'ffd', 'lowest',
            'highest', 'floor', 'ratio', 'ratio_low', 'ratio_high', 'p', 'device', 'torch',
            'command')
-ROUNDS = 2
-N_RATED = 512                # images in the pass that warms up, and in each of two that count
+ROUNDS = 3
+N_RATED = 256                # images in the pass that warms up, and in each of two that count
 PARTS = 'rates', 'screen', 'confirm'
 SHOWN = 'setting', 'seed', 'ffd', 'images_seen', 'seconds'
 
@@ -216,6 +216,11 @@ setting(GOING_UP, 'a third of the time at 32x32; all layers but those next to th
 AT_32 = Setting('search', 'at 32x32', **RECIPE_64 | dict(img_size=32, conv_dim=64))
 
 
+# Settings whose step costs as much as another's: the rate of that one counts for both.
+COSTS_AS = {'16,200 faces': AS_IT_IS, 'falling penalty': AS_IT_IS, 'LeCam': AS_IT_IS,
+            'weight norm, slow D': 'weight norm', GOING_UP: AS_IT_IS}
+
+
 def hand_up(small, large, shift=0):
     """Give a network those weights of a smaller one that have their place and shape in it.
 
@@ -268,7 +273,7 @@ class Contest:
 
     def portion(self, name, share=1.0):
         """Return how many images a pass shows: whole batches, for a share of the seconds."""
-        images = self.rates[name] * share * SECONDS / PASSES
+        images = self.rates[COSTS_AS.get(name, name)] * share * SECONDS / PASSES
         return max(1, round(images / 64)) * 64
 
     def run(self, planned):
@@ -285,9 +290,8 @@ class Contest:
                 hand_up(small['G'], G)
                 hand_up(small['D'], D, shift=3)
             hooks = dict(prepare=prepare)
-        rate_of = AS_IT_IS if which.name == GOING_UP else which.name
-        notebook, G, saved, watch = self.train(which, self.portion(rate_of, share), PASSES, seed,
-                                               **hooks)
+        portion = self.portion(which.name, share)
+        notebook, G, saved, watch = self.train(which, portion, PASSES, seed, **hooks)
         images = runs.draw(notebook, G, N_GENERATED, seed)
         line = common.command('search', '--folder', 'FOLDER', '--people', 'VAL_FACES',
                               '--parts', planned['part'])
@@ -313,8 +317,8 @@ class Halved:
 
 
 def measure_rates(contest):
-    """Return rows for search_rates.csv: the images/s of each setting, in turns."""
-    measured = [AT_32, *(which for which in SETTINGS.values() if which.name != GOING_UP)]
+    """Return rows for search_rates.csv: the images/s of each cost, in turns."""
+    measured = [AT_32, *(which for name, which in SETTINGS.items() if name not in COSTS_AS)]
     found = {which.name: [] for which in measured}
     for _, which in itertools.product(range(ROUNDS), measured):
         *_, watch = contest.train(which, N_RATED, n_passes=3, seed=0)

@@ -258,8 +258,20 @@ def left_out_table():
     return markdown(['after', 'put back', 'distance', 'to ours (95 %)', 'p, corrected'], lines)
 
 
+@table('search, screen', 'screen')
+@table('search, confirm', 'confirm')
+def search_table(part):
+    """Settings at 64x64 after equal seconds, nearest first: distance, ratio to the recipe's."""
+    rows = [row for row in rows_of('search_summary') if row['part'] == part]
+    lines = [[row['setting'], row['change'], seeds_cell(row),
+              ratio_cell(row) if row['ratio'] else '', f'{int(row["images_seen"]):,}']
+             for row in sorted(rows, key=lambda row: float(row['ffd']))]
+    return markdown(['setting', 'what it changes', 'distance', 'to the recipe (95 %)', 'images'],
+                    lines)
+
+
 @table('fair, how ours was found')
-def search_table():
+def how_ours_was_found_table():
     """What was tried before ours was chosen: the distance and the seconds of each."""
     lines = [[result['recipe'], f'{float(result["ffd"]):.2f}', f'{float(result["seconds"]):.0f} s']
              for result in rows_of('race_search')]
