@@ -38,7 +38,7 @@ CONFIRM_SEEDS = 2, 3, 4
 N_GENERATED = 5_000
 SHARE_BEFORE = 1 / 3         # of the seconds that going up spends at 32x32
 
-AS_IT_IS = 'as it is'
+AS_IT_IS, FEWER, GOING_UP = 'as it is', '16,200 faces', 'going up'
 RECIPE_64 = RECIPE | dict(img_size=SIZE, batch_size=8, lr=1e-3, penalty=0.01)
 SETTINGS = {}                # {name: Setting}, filled below
 COLUMNS = ('setting', 'change', 'part', 'seed', 'images_seen', 'seconds', 'ffd', 'floor',
@@ -79,7 +79,7 @@ def each_pass(notebook, act):
 
 
 setting(AS_IT_IS, 'the recipe of assets/dcgan-64')
-setting('16,200 faces', 'as many faces as dcgan-64 learnt from')
+setting(FEWER, 'as many faces as dcgan-64 learnt from')
 
 
 def widen_G(notebook, width):
@@ -211,13 +211,12 @@ def late_augmentation(notebook):
     each_pass(notebook, act)
 
 
-GOING_UP = 'going up'
 setting(GOING_UP, 'a third of the time at 32x32; all layers but those next to the image go on')
 AT_32 = Setting('search', 'at 32x32', **RECIPE_64 | dict(img_size=32, conv_dim=64))
 
 
 # Settings whose step costs as much as another's: the rate of that one counts for both.
-COSTS_AS = {'16,200 faces': AS_IT_IS, 'falling penalty': AS_IT_IS, 'LeCam': AS_IT_IS,
+COSTS_AS = {FEWER: AS_IT_IS, 'falling penalty': AS_IT_IS, 'LeCam': AS_IT_IS,
             'weight norm, slow D': 'weight norm', GOING_UP: AS_IT_IS}
 
 
@@ -257,7 +256,6 @@ class Contest:
     def train(self, which, portion, n_passes, seed, **hooks):
         """Train a Setting; return (notebook, G, its last checkpoint, the run's Watch)."""
         notebook = which.definitions()
-        faces = self.few if which.name == '16,200 faces' else self.faces
         watches = []
 
         def wrap(batches):
@@ -265,11 +263,14 @@ class Contest:
                 batches = Halved(batches)
             watches.append(fair.Watch(batches))
             return watches[0]
-        loader = runs.loader_of(faces, which.config['batch_size'], portion)
+        loader = runs.loader_of(self.faces_of(which), which.config['batch_size'], portion)
         with common.scratch_folder():
             G, saved = runs.train(notebook, which.config, loader, seed, n_passes, wrap=wrap,
                                   **hooks)
         return notebook, G, saved, watches[0]
+
+    def faces_of(self, which):
+        return self.few if which.name == FEWER else self.faces
 
     def portion(self, name, share=1.0):
         """Return how many images a pass shows: whole batches, for a share of the seconds."""
@@ -298,7 +299,7 @@ class Contest:
         return [planned | dict(
             change=which.change, images_seen=saved['images_seen'] + images_before,
             seconds=f'{watch.seconds + seconds_before:.1f}', arithmetic=fair.arithmetic(),
-            data=self.faces.source, **self.judges.judge(planned['judged_by'], images),
+            data=self.faces_of(which).source, **self.judges.judge(planned['judged_by'], images),
             **common.provenance(line))]
 
 

@@ -151,7 +151,7 @@ def test_a_small_search(tmp_path, monkeypatch, capsys):
     identities = tmp_path / 'identity_CelebA.txt'
     identities.write_text('\n'.join(f'{name} {number}' for number, name in enumerate(names)))
     settings = {name: search.SETTINGS[name]
-                for name in (search.AS_IT_IS, '16,200 faces', search.GOING_UP)}
+                for name in (search.AS_IT_IS, search.FEWER, search.GOING_UP)}
     for name, value in dict(SECONDS=0.01, N_RATED=16, ROUNDS=1, N_GENERATED=30, FEW_FACES=20,
                             PASSES=2, SETTINGS=settings, CONFIRM_SEEDS=(1,)).items():
         monkeypatch.setattr(search, name, value)
@@ -173,5 +173,7 @@ def test_a_small_search(tmp_path, monkeypatch, capsys):
     assert len(rows) == 3 + 2
     assert {row['part']: row['judged_by'] for row in rows} == dict(screen='choosing',
                                                                    confirm='judging')
+    learnt = {row['setting']: row['data'].split()[0] for row in rows}
+    assert learnt[search.FEWER] == '20' and learnt[search.AS_IT_IS] == '64'
     seen = {row['setting']: int(row['images_seen']) for row in rows}
     assert seen[search.GOING_UP] == 2 * seen[search.AS_IT_IS] == 256
