@@ -224,12 +224,15 @@ def hand_up(small, large, shift=0):
     """Give a network those weights of a smaller one that have their place and shape in it.
 
     small  the smaller one's state dict
-    shift  how many places later a layer stands in the larger one: D has its new layers first
+    shift  how many places later a layer stands in the larger one: D has its new layers first,
+           and the smaller one's own first layer has no place in it
     """
     wanted = large.state_dict()
     for name, value in small.items():
         first, *others = name.split('.')
         if shift and first == 'features':
+            if others[0] == '0':
+                continue
             others[0] = str(int(others[0]) + shift)
         name = '.'.join([first, *others])
         if name in wanted and wanted[name].shape == value.shape:

@@ -110,10 +110,12 @@ def test_augmentation_comes_in_the_second_half():
 def test_going_up_hands_on_all_layers_but_those_next_to_the_image():
     notebook, D, G = networks_of(search.GOING_UP, conv_dim=4)
     small_D, small_G = notebook.build_network(8, 8, 100, 32, True)
+    nn.init.ones_(small_D.features[0].bias)      # has the shape of the next layer's
     first, last = D.features[0].weight.clone(), G.layers[-2].weight.clone()
     search.hand_up(small_D.state_dict(), D, shift=3)
     search.hand_up(small_G.state_dict(), G)
     assert torch.equal(D.features[0].weight, first) and torch.equal(G.layers[-2].weight, last)
+    assert not D.features[3].bias.any()
     for mine, handed in ((G.project, small_G.project), (G.layers[2], small_G.layers[2]),
                          (G.layers[5], small_G.layers[5]), (D.logit, small_D.logit),
                          (D.features[5], small_D.features[2]),
