@@ -209,8 +209,9 @@ def fair_cells(row):
 
 def seeds_cell(row):
     """Return a geometric mean with the lowest and the highest of the seeds, and their number."""
-    seeds = 'seed' if row['n_seeds'] == '1' else 'seeds'
-    return f'{fair_spread(row)}, {row["n_seeds"]} {seeds}'
+    if row['n_seeds'] == '1':
+        return f'{float(row["ffd"]):.2f}, 1 seed'
+    return f'{fair_spread(row)}, {row["n_seeds"]} seeds'
 
 
 def fair_name(recipe, average):
@@ -258,16 +259,16 @@ def left_out_table():
     return markdown(['after', 'put back', 'distance', 'to ours (95 %)', 'p, corrected'], lines)
 
 
-@table('search, screen', 'screen')
-@table('search, confirm', 'confirm')
-def search_table(part):
+@table('search')
+def search_table():
     """Settings at 64x64 after equal seconds, nearest first: distance, ratio to the recipe's."""
-    rows = [row for row in rows_of('search_summary') if row['part'] == part]
-    lines = [[row['setting'], row['change'], seeds_cell(row),
+    rows = sorted(rows_of('search_summary'),
+                  key=lambda row: (row['part'] == 'screen', float(row['ffd'])))
+    lines = [[row['part'], row['setting'], row['change'], seeds_cell(row),
               ratio_cell(row) if row['ratio'] else '', f'{int(row["images_seen"]):,}']
-             for row in sorted(rows, key=lambda row: float(row['ffd']))]
-    return markdown(['setting', 'what it changes', 'distance', 'to the recipe (95 %)', 'images'],
-                    lines)
+             for row in rows]
+    return markdown(['part', 'setting', 'what it changes', 'distance', 'to the recipe (95 %)',
+                     'images'], lines)
 
 
 @table('fair, how ours was found')

@@ -141,7 +141,8 @@ def experiments_readme():
     return [*study_sentences(), *bench_sentences(), *few_images(),
             *step_time_sentences(), *balance_sentences(), *picture_sentences(),
             *inversion_sentences(), *memorisation_sentences(),
-            *direction_sentences(), *fair_section(), *outside_sentences(), *judge_sentences()]
+            *direction_sentences(), *fair_section(), *outside_sentences(), *search_sentences(),
+            *judge_sentences()]
 
 
 def fair_ratio(recipe, against, budget):
@@ -177,6 +178,14 @@ def outside_sentences():
                                   [float(row['outside']) for row in rows])
     return [f'judged {len(rows)} generators, of this race and `dcgan-32`',
             f'The rank correlation of the two is {ranks.statistic:.2f}']
+
+
+def search_sentences():
+    first = rows_of('search')[0]
+    return [
+        f'on {first["data"].split()[0]} faces. Then {int(first["n_generated"]):,} generated faces '
+        f'are held against {int(first["n_real"]):,} of people who judge nothing else; other real '
+        f'faces come to {float(first["floor"]):.2f}']
 
 
 def judge_sentences():

@@ -6,6 +6,7 @@ import torch.nn as nn
 
 from experiments import bench_loops, search
 from machinery.pretrained import load_pair
+from tests.tools import ASSETS
 
 
 def networks_of(name, **changes):
@@ -142,6 +143,13 @@ def test_what_came_nearest_is_confirmed_by_other_people():
     assert confirmed['n_seeds'] == 3 and float(confirmed['ratio']) == pytest.approx(0.504, abs=2e-3)
     assert {run['judged_by'] for run in search.plan('confirm', ['LeCam'], [2], 'judging')} == {
         'judging'}
+
+
+def test_the_published_summary_follows_from_the_runs(tmp_path):
+    """search_summary.csv, byte for byte."""
+    search.Tables(tmp_path).summary.write(search.summarise(search.Tables(ASSETS).runs.read()))
+    written = tmp_path / 'search_summary.csv'
+    assert written.read_bytes() == (ASSETS / 'search_summary.csv').read_bytes()
 
 
 @pytest.mark.slow
