@@ -243,7 +243,7 @@ def hand_up(small, large, shift=0):
 # ------------------------------------------------------------------------------------------- a run
 
 
-class Contest:
+class Search:
     """The runs on some faces.
 
     faces, few    ImageDatasets: all of them, and FEW_FACES
@@ -320,12 +320,12 @@ class Halved:
             yield F.avg_pool2d(images, 2)
 
 
-def measure_rates(contest):
+def measure_rates(search):
     """Return rows for search_rates.csv: the images/s of each cost, in turns."""
     measured = [AT_32, *(which for name, which in SETTINGS.items() if name not in COSTS_AS)]
     found = {which.name: [] for which in measured}
     for _, which in itertools.product(range(ROUNDS), measured):
-        *_, watch = contest.train(which, N_RATED, n_passes=3, seed=0)
+        *_, watch = search.train(which, N_RATED, n_passes=3, seed=0)
         rated = watch.seconds_after[3] - watch.seconds_after[1]      # the first pass warms up
         found[which.name].append(2 * N_RATED / rated)
     line = common.command('search', '--parts', 'rates')
@@ -389,7 +389,7 @@ def main(arguments=None):
     runs.add_figure_option(parser)
     options = parser.parse_args(arguments)
     runs.begin(parser, options)
-    tables = Tables(options.into)
+    tables = SearchTables(options.into)
     n_failed = 0
     if not options.figure:
         if not options.people:
@@ -400,7 +400,7 @@ def main(arguments=None):
     sys.exit(f'{n_failed} runs failed' if n_failed else 0)
 
 
-class Tables:
+class SearchTables:
     """The csv files of the search, in a folder."""
 
     def __init__(self, folder):
@@ -416,20 +416,20 @@ def make_parts(options, tables):
     faces = notebook.get_dataloader(1, SIZE, options.folder,
                                     hold_out=str(options.people)).dataset
     few = notebook.get_dataloader(1, SIZE, options.folder, max_images=FEW_FACES).dataset
-    contest = Contest(faces, few, fair.Judges(faces), rates={})
+    search = Search(faces, few, fair.Judges(faces), rates={})
     if 'rates' in options.parts and not tables.rates.read():
-        tables.rates.write(measure_rates(contest))
-    contest.rates = {row['setting']: float(row['images_per_second'])
+        tables.rates.write(measure_rates(search))
+    search.rates = {row['setting']: float(row['images_per_second'])
                      for row in tables.rates.read()}
     n_failed = 0
     if 'screen' in options.parts:
         n_failed += runs.make_missing(
             tables.runs, plan('screen', options.settings, options.seeds, 'choosing'),
-            contest.run, SHOWN)
+            search.run, SHOWN)
     if 'confirm' in options.parts:
         names = AS_IT_IS, nearest_setting(tables.runs.read())
         n_failed += runs.make_missing(
-            tables.runs, plan('confirm', names, CONFIRM_SEEDS, 'judging'), contest.run, SHOWN)
+            tables.runs, plan('confirm', names, CONFIRM_SEEDS, 'judging'), search.run, SHOWN)
     return n_failed
 
 

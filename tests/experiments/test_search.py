@@ -147,7 +147,7 @@ def test_what_came_nearest_is_confirmed_by_other_people():
 
 def test_the_published_summary_follows_from_the_runs(tmp_path):
     """search_summary.csv, byte for byte."""
-    search.Tables(tmp_path).summary.write(search.summarise(search.Tables(ASSETS).runs.read()))
+    search.SearchTables(tmp_path).summary.write(search.summarise(search.SearchTables(ASSETS).runs.read()))
     written = tmp_path / 'search_summary.csv'
     assert written.read_bytes() == (ASSETS / 'search_summary.csv').read_bytes()
 
@@ -179,7 +179,7 @@ def test_a_small_search(tmp_path, monkeypatch, capsys):
         assert ended.value.code == 0
     out = capsys.readouterr().out.replace('\n', ' ')
     assert ' 0 of 3 runs' in out and ' 0 of 2 runs' in out
-    rows = search.Tables(tmp_path).runs.read()
+    rows = search.SearchTables(tmp_path).runs.read()
     assert len(rows) == 3 + 2
     assert {row['part']: row['judged_by'] for row in rows} == dict(screen='choosing',
                                                                    confirm='judging')
