@@ -87,8 +87,9 @@ def _faces(image_size, max_images, data_dir):
     _say_if_cut(folder, max_images or FACES_COUNT)
     images, paths = decode_folder(folder, image_size, max_images)
     source = f'{_counted(images)}, {shown(folder.absolute().name)}/'
-    kind = 'celeba' if 'celeba' in folder.absolute().name.lower() else 'own'
     people = load_people(folder, paths)
+    is_celeba = people is not None or 'celeba' in folder.absolute().name.lower()
+    kind = 'celeba' if is_celeba else 'own'          # decides the licence on an exported card
     return ImageDataset(images, source=source, files=paths, folder=folder, people=people, kind=kind)
 
 

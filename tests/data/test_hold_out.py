@@ -55,6 +55,16 @@ def test_even_people_choose_and_odd_ones_judge(two_folders, capsys):
             ) in capsys.readouterr().out
 
 
+def test_faces_that_celebas_list_knows_are_celebas(two_folders):
+    """Whatever their folder is called: an exported card names their terms."""
+    assert load_dataset('others', 32).kind == 'own'
+    names = sorted(path.name for path in (two_folders / 'others').glob('*.jpg'))
+    list_people(two_folders / 'others', names[1:], lambda number: number)
+    assert load_dataset('others', 32).kind == 'own'          # one image is not in the list
+    list_people(two_folders / 'others', names, lambda number: number)
+    assert load_dataset('others', 32).kind == 'celeba'
+
+
 def test_people_of_one_kind_choose_and_judge(two_folders, capsys):
     """Where there are too few odd numbers to judge by."""
     names = sorted(path.name for path in (two_folders / 'others').iterdir())
