@@ -454,23 +454,17 @@ def draw_faces(path, keep, seed=RACE_SEEDS[0]):
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
-    parser.add_argument('--people', type=common.existing_folder, help='a folder of other people')
-    parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
+    parser = runs.race_parser(__doc__, PARTS)
     parser.add_argument('--recipes', nargs='+', default=RECIPES, choices=RECIPES, help='that race')
     parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
     parser.add_argument('--seeds', type=int, nargs='+', help='of the race and of what is left out')
     parser.add_argument('--keep', type=common.existing_folder,
                         help='a folder for the generators; with --figure, their faces are drawn')
-    runs.add_figure_option(parser)
     options = parser.parse_args(arguments)
     runs.begin(parser, options)
     tables = Tables(options.into)
     n_failed = 0
     if not options.figure:
-        if not options.people:
-            parser.error('--people is missing: who judges?')
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
     rows = tables.race.read()

@@ -130,15 +130,31 @@ def command_parser(doc):
     return parser
 
 
+def race_parser(doc, parts):
+    """Return the parser of a command that trains on --folder, judged by --people; or by a table."""
+    parser = common.command_parser(doc)
+    parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
+    parser.add_argument('--people', type=common.existing_folder, help='a folder of other people')
+    parser.add_argument('--parts', nargs='+', default=parts, choices=parts)
+    add_figure_option(parser)
+    return parser
+
+
 def add_figure_option(parser):
     parser.add_argument('--figure', action='store_true',
                         help='no runs: only what follows from the table')
 
 
 def begin(parser, options):
-    """Prepare the process for runs on --folder; without one, only --figure can be asked for."""
-    if not (options.folder or vars(options).get('figure')):
-        parser.error('--folder is missing: where are the faces?')
+    """Prepare the process for runs on --folder; without one, only --figure can be asked for.
+
+    The same holds for --people, where a command has it.
+    """
+    if not vars(options).get('figure'):
+        if not options.folder:
+            parser.error('--folder is missing: where are the faces?')
+        if not vars(options).get('people', True):
+            parser.error('--people is missing: who judges?')
     torch.set_num_threads(1)
     os.environ.pop('DCGAN_DATA', None)               # --folder has the say
 

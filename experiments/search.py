@@ -35,7 +35,6 @@ PASSES = 10
 FEW_FACES = 16_200           # that dcgan-64 learnt from
 SCREEN_SEEDS = 0, 1
 CONFIRM_SEEDS = 2, 3, 4
-N_GENERATED = 5_000
 SHARE_BEFORE = 1 / 3         # of the seconds that going up spends at 32x32
 
 AS_IT_IS, FEWER, GOING_UP = 'as it is', '16,200 faces', 'going up'
@@ -296,7 +295,7 @@ class Search:
             hooks = dict(prepare=prepare)
         portion = self.portion(which.name, share)
         notebook, G, saved, watch = self.train(which, portion, PASSES, seed, **hooks)
-        images = runs.draw(notebook, G, N_GENERATED, seed)
+        images = runs.draw(notebook, G, fair.N_GENERATED, seed)
         line = common.command('search', '--folder', 'FOLDER', '--people', 'VAL_FACES',
                               '--parts', planned['part'])
         return [planned | dict(
@@ -378,22 +377,16 @@ def summarise(rows):
 
 
 def main(arguments=None):
-    parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of the faces to train on')
-    parser.add_argument('--people', type=common.existing_folder, help='a folder of other people')
-    parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
+    parser = runs.race_parser(__doc__, PARTS)
     parser.add_argument('--settings', nargs='+', default=list(SETTINGS), choices=SETTINGS,
                         metavar='NAME', help='of the screen')
     parser.add_argument('--seeds', type=int, nargs='+', default=SCREEN_SEEDS,
                         help='of the screen')
-    runs.add_figure_option(parser)
     options = parser.parse_args(arguments)
     runs.begin(parser, options)
     tables = SearchTables(options.into)
     n_failed = 0
     if not options.figure:
-        if not options.people:
-            parser.error('--people is missing: who judges?')
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
     tables.summary.write(summarise(tables.runs.read()))

@@ -6,11 +6,12 @@ import pytest
 import scipy.stats
 import torch
 
-from experiments import bench_loops, common, fair, runs
+from experiments import common, fair, runs
 from machinery import files
 from machinery.batches import ImageDataset
 from machinery.drawn import drawn_faces
 from machinery.parameters import PAPERS, PRESETS, QUICK
+from tests.experiments.crowds import write_crowds
 from tests.tools import ASSETS
 
 
@@ -149,11 +150,7 @@ def test_the_published_summary_follows_from_the_runs(tmp_path):
 @pytest.mark.slow
 def test_a_small_race(tmp_path, monkeypatch, capsys):
     """Rates, search, race and what is left out, from folders of images to the summary; once."""
-    bench_loops.write_faces(tmp_path / 'faces', 64)
-    bench_loops.write_faces(tmp_path / 'people', 80)
-    names = sorted(path.name for path in (tmp_path / 'people').rglob('*.jpg'))
-    identities = tmp_path / 'identity_CelebA.txt'
-    identities.write_text('\n'.join(f'{name} {number}' for number, name in enumerate(names)))
+    write_crowds(tmp_path)
     monkeypatch.setattr(fair, 'N_GENERATED', 30)
     monkeypatch.setattr(fair, 'ROUNDS', 1)
     monkeypatch.setattr(fair, 'N_RATED', 128)

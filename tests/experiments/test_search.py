@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn as nn
 
-from experiments import bench_loops, search
+from experiments import search
 from machinery.pretrained import load_pair
+from tests.experiments.crowds import write_crowds
 from tests.tools import ASSETS
 
 
@@ -156,14 +157,10 @@ def test_the_published_summary_follows_from_the_runs(tmp_path):
 @pytest.mark.slow
 def test_a_small_search(tmp_path, monkeypatch, capsys):
     """Rates, screen and what confirms, from folders of images to the summary; once."""
-    bench_loops.write_faces(tmp_path / 'faces', 64)
-    bench_loops.write_faces(tmp_path / 'people', 80)
-    names = sorted(path.name for path in (tmp_path / 'people').rglob('*.jpg'))
-    identities = tmp_path / 'identity_CelebA.txt'
-    identities.write_text('\n'.join(f'{name} {number}' for number, name in enumerate(names)))
+    write_crowds(tmp_path)
     settings = {name: search.SETTINGS[name]
                 for name in (search.AS_IT_IS, search.FEWER, search.GOING_UP)}
-    for name, value in dict(SECONDS=0.01, N_RATED=16, ROUNDS=1, N_GENERATED=30, FEW_FACES=20,
+    for name, value in dict(SECONDS=0.01, N_RATED=16, ROUNDS=1, FEW_FACES=20,
                             PASSES=2, SETTINGS=settings, CONFIRM_SEEDS=(1,)).items():
         monkeypatch.setattr(search, name, value)
     for which in settings.values():
