@@ -118,6 +118,9 @@ def falling_penalty(notebook):
     each_pass(notebook, act)
 
 
+setting('strong penalty', 'penalty 0.05, beta2 0.99, all the time', penalty=0.05, beta2=0.99)
+
+
 @setting('LeCam', "D's answers pulled to their running means, weight 0.01")
 def lecam(notebook, weight=0.01):
     """Tseng et al., arXiv:2104.03310; from step 100 on, when the means say something."""
@@ -215,8 +218,8 @@ AT_32 = Setting('search', 'at 32x32', **RECIPE_64 | dict(img_size=32, conv_dim=6
 
 
 # Settings whose step costs as much as another's: the rate of that one counts for both.
-COSTS_AS = {FEWER: AS_IT_IS, 'falling penalty': AS_IT_IS, 'LeCam': AS_IT_IS,
-            'weight norm, slow D': 'weight norm', GOING_UP: AS_IT_IS}
+COSTS_AS = {FEWER: AS_IT_IS, 'falling penalty': AS_IT_IS, 'strong penalty': AS_IT_IS,
+            'LeCam': AS_IT_IS, 'weight norm, slow D': 'weight norm', GOING_UP: AS_IT_IS}
 
 
 def hand_up(small, large, shift=0):
