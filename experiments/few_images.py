@@ -7,8 +7,9 @@
 
 100, 300 and 1,000 faces are learnt at 64x64 in five ways: from scratch or from the pair of networks
 that comes with the project, with and without augmentation, and with the first two layers of D
-frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are among those that were held out when the
-pair was trained, so FOLDER must hold the images of its training; 800 others of them are the judges.
+frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are among those that judged the pair, untrained
+on, so FOLDER must hold the images of its training; 800 others of them are the judges. Where the pair
+was judged by a folder of other people, it must lie in the current folder.
 Each run has the same seconds: processor time of one thread in the passes over the images.
 
 Such faces are of the kind that the pair knows. So there are moves to other kinds too: to the same
@@ -332,13 +333,17 @@ def judge_all(table, contest, options):
     return runs.make_missing(table, work, contest.judge_memory, SHOWN)
 
 
-def measure(options):
-    """Do what the command asks for, in the current folder; return how many runs failed."""
+def prepare_study(options):
+    """Return the Study of what the command asks for, on faces that judged the pair."""
     notebook = common.notebook_definitions()
     config = helpers.load_pair(PRETRAINED)['config']
     dataset = images_of_run(options.folder, config['recipe'] | dict(images=config['images']))
     data = f'held out from {config["data"]}'
-    contest = Study(notebook, dataset.held_out, data, options.keep, options.seconds)
+    return Study(notebook, dataset.judges, data, options.keep, options.seconds)
+
+
+def measure(contest, options):
+    """Do what the command asks for, in the current folder; return how many runs failed."""
     if options.memorisation:
         return judge_all(learnt_table(options.into), contest, options)
     return train_all(results_table(options.into), contest, options, options.keep or Path.cwd())
@@ -368,8 +373,9 @@ def main(arguments=None):
     runs.begin(parser, options)
     n_failed = 0
     if not options.figure:
+        contest = prepare_study(options)
         with common.scratch_folder():
-            n_failed = measure(options)
+            n_failed = measure(contest, options)
     rows = results_table(options.into).read()
     if not rows:
         sys.exit('few_images.csv: no finished run')

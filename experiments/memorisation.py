@@ -143,10 +143,10 @@ def judge_folder(folder, faces, into, line):
     weights = config['sha256'][:16]
     whose = dict(generator=folder.name, weights=weights, **common.provenance(line))
     inverted, memorised, gaps = tables(into)
-    gaps.merge([row | whose for row in measure_gap(G, dataset.held_out)])
+    gaps.merge([row | whose for row in measure_gap(G, dataset.judges)])
     inverted.merge([find_again(G, SEEDS[0]) | whose])
     for seed in SEEDS:
-        row = judge(G, dataset.images, dataset.held_out, seed)
+        row = judge(G, dataset.images, dataset.judges, seed)
         memorised.merge([row | whose | dict(judged=OWN, data=config['data'])])
     mine = [[row for row in table.read() if row['weights'] == weights]
             for table in (memorised, gaps)]

@@ -7,6 +7,7 @@ import torch
 import helpers
 from experiments import common, few_images
 from machinery.checks import tiny_training
+from tests.experiments.crowds import write_crowds
 
 
 def test_frozen_layers_stay(notebook):
@@ -97,3 +98,23 @@ def test_kept_generators_are_judged_once(folder, monkeypatch):
     assert judged == [(100, 20, 0, few_images.N_LEARNT)]
     row, = table.read()
     assert (row['way'], row['n_images'], row['run_seconds']) == ('from scratch', '100', '30')
+
+
+def test_faces_are_those_that_judged_the_pair(folder, monkeypatch):
+    """Odd people in a folder that its recipe names, which lies where the command is run."""
+    write_crowds(folder)
+    faces = helpers.load_dataset('faces', 64, hold_out='people')
+    config = dict(recipe=dict(img_size=64, hold_out='people'), images=faces.checksum, data='faces')
+    monkeypatch.setattr(helpers, 'load_pair', lambda path: dict(config=config))
+    found = []
+    monkeypatch.setattr(few_images, 'measure', lambda contest, options: found.append(contest))
+    monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
+    with pytest.raises(SystemExit, match='no finished run'):
+        few_images.main(['--folder', 'faces', '--into', str(folder)])
+    unseen = found[0].faces['faces']
+    assert sums(unseen) == sums(faces.judges) != sums(faces.held_out)
+
+
+def sums(images):
+    """What tells crowds of images apart, in whatever order."""
+    return images.flatten(1).sum(1).sort()[0].tolist()
