@@ -7,10 +7,10 @@
 
 100, 300 and 1,000 faces are learnt at 64x64 in five ways: from scratch or from the pair of networks
 that comes with the project, with and without augmentation, and with the first two layers of D
-frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are among those that judged the pair, untrained
-on, so FOLDER must hold the images of its training; 800 others of them are the judges. Where the pair
-was judged by a folder of other people, it must lie in the current folder.
-Each run has the same seconds: processor time of one thread in the passes over the images.
+frozen (FreezeD; Mo et al., arXiv:2002.10964). The faces are among those that judged the pair, which
+it never saw, so FOLDER must hold the images of its training; 800 others of them are the judges.
+Where other people judged the pair, their folder must lie in the current one. Each run has the same
+seconds: processor time of one thread in the passes over the images.
 
 Such faces are of the kind that the pair knows. So there are moves to other kinds too: to the same
 faces cut closer, as other photographers would, to drawn faces, and from a pair that learnt drawn
@@ -338,7 +338,7 @@ def prepare_study(options):
     notebook = common.notebook_definitions()
     config = helpers.load_pair(PRETRAINED)['config']
     dataset = images_of_run(options.folder, config['recipe'] | dict(images=config['images']))
-    data = f'held out from {config["data"]}'
+    data = f'judges of the pair that learnt {config["data"]}'
     return Study(notebook, dataset.judges, data, options.keep, options.seconds)
 
 
