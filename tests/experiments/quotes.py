@@ -182,7 +182,12 @@ def outside_sentences():
 
 def search_sentences():
     first = rows_of('search')[0]
+    confirmed, = [row for row in rows_of('search_summary')
+                  if row['part'] == 'confirm' and row['ratio']]
+    ratio, low, high = (float(confirmed[name]) for name in ('ratio', 'ratio_low', 'ratio_high'))
     return [
+        f'({confirmed["change"]}) comes to ×{ratio:.2f} ({low:.2f}–{high:.2f}) of the recipe with '
+        f'three other seeds',
         f'on {first["data"].split()[0]} faces. Then {int(first["n_generated"]):,} generated faces '
         f'are held against {int(first["n_real"]):,} of people who judge nothing else; other real '
         f'faces come to {float(first["floor"]):.2f}']
