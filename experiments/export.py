@@ -90,6 +90,11 @@ def images_of_run(folder, config):
     raise ValueError(f'{folder.name}/ holds other images than those that the run was trained on.')
 
 
+def images_of_pair(folder, config):
+    """Return the images that a pair was trained on, given all of its config.json: images_of_run."""
+    return images_of_run(folder, config['recipe'] | dict(images=config['images']))
+
+
 def judge(best, dataset):
     """Hold faces of a checkpoint's averaged generator against real ones.
 

@@ -33,7 +33,7 @@ from torchvision.transforms.v2.functional import resize
 import helpers
 from experiments import common, memorisation, runs
 from experiments.common import plt
-from experiments.export import images_of_run
+from experiments.export import images_of_pair
 from experiments.settings import BASE
 from machinery.pretrained import NETWORKS, PRETRAINED, save_networks
 
@@ -337,7 +337,7 @@ def prepare_study(options):
     """Return the Study of what the command asks for, on faces that judged the pair."""
     notebook = common.notebook_definitions()
     config = helpers.load_pair(PRETRAINED)['config']
-    dataset = images_of_run(options.folder, config['recipe'] | dict(images=config['images']))
+    dataset = images_of_pair(options.folder, config)
     data = f'judges of the pair that learnt {config["data"]}'
     return Study(notebook, dataset.judges, data, options.keep, options.seconds)
 

@@ -21,7 +21,7 @@ from scipy import stats
 
 import helpers
 from experiments import common, runs
-from experiments.export import add_figures, images_of_run
+from experiments.export import add_figures, images_of_pair
 from experiments.settings import BASE, in_words
 from machinery import latent
 
@@ -138,8 +138,7 @@ def judge_folder(folder, faces, into, line):
     pair = helpers.load_pair(folder)
     G = helpers.rebuild(notebook.Generator, pair, pair['G_average'])
     config = pair['config']
-    run = config['recipe'] | dict(images=config['images'])
-    dataset = images_of_run(faces, run)
+    dataset = images_of_pair(faces, config)
     weights = config['sha256'][:16]
     whose = dict(generator=folder.name, weights=weights, **common.provenance(line))
     inverted, memorised, gaps = tables(into)
