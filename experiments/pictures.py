@@ -1,6 +1,8 @@
 """Draw the pictures in assets/ from a finished run, and keep its generator.
 
     python -m experiments.pictures FOLDER PROVENANCE [list_attr_celeba.txt]
+    python -m experiments.pictures FOLDER PROVENANCE [list_attr_celeba.txt] --leg 3
+    python -m experiments.pictures FOLDER PROVENANCE --leg 2 --passed-on
 
 FOLDER holds checkpoints_gan/, train_samples.pkl and the run's images as processed_celeba_small/.
 PROVENANCE (command, device, torch version) stands in each row of the tables. Writes faces.png (the
@@ -9,6 +11,10 @@ attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; a
 the best epoch as a folder, dcgan-32 or dcgan-64 after their size (see experiments/export.py).
 Generated faces are held against those that the run held out; a run of an earlier version held none
 out, and is judged by faces that it was trained on.
+
+A pair may be made in legs, runs that each go on from the networks of the one before. The first leg
+shows a training from nothing: curves.png, training.png and distance.png are its. training.csv has
+the epochs of all. --passed-on adds those of a leg whose last epoch the next one took up, no more.
 """
 from pathlib import Path
 
@@ -17,14 +23,15 @@ import torch
 import helpers
 from experiments import common, export
 
+RECIPE = 'batch_size', 'lr', 'penalty', 'penalty_every', 'beta2'      # where legs differ
+
 
 def save_figure(into, name):
     common.save_figure(into / f'{name}.png', bbox_inches='tight')
 
 
-def draw_pictures(into, samples, history, floor, best_epoch):
-    helpers.show_grid(samples[best_epoch - 1])
-    save_figure(into, 'faces')
+def draw_training(into, samples, history, floor):
+    """Draw a training from nothing: its losses, its distance, and a film."""
     helpers.plot_losses(history)
     save_figure(into, 'curves')
     helpers.plot_distance(history, floor)
@@ -70,8 +77,11 @@ def write_quality(into, generated, real, figures, best, provenance):
     common.Table(into / 'quality.csv', rows[0], key=('figure',)).write(rows)
 
 
-def write_training(into, latest, history, provenance):
-    """Write training.csv: for each epoch the means of its figures, and its distance if measured."""
+def write_training(into, latest, history, leg, taken, provenance):
+    """Write a leg into training.csv: for each epoch its mean figures, and its distance if measured.
+
+    taken   the epoch whose networks the next leg took up, or that ship
+    """
     config = latest['config']
     images_an_epoch = latest['images_seen'] // latest['epoch']
     measured = {int(epoch): value for epoch, value, _ in history['distances']}
@@ -79,14 +89,15 @@ def write_training(into, latest, history, provenance):
     ends = history['per_epoch'].cumsum()
     rows = []
     for epoch, (n_steps, end) in enumerate(zip(history['per_epoch'], ends, strict=True), 1):
-        row = dict(epoch=epoch, images_seen=epoch * images_an_epoch)
+        row = dict(leg=leg, epoch=epoch, images_seen=epoch * images_an_epoch)
         for column, name in columns.items():
             row[column] = f'{history[name][end - n_steps:end].mean():.4f}'
         row['FFD'] = f'{measured[epoch]:.4f}' if epoch in measured else ''
-        row |= dict(seconds_of_run=round(latest['seconds']), data=config['data'],
-                    seed=config['seed'], provenance=provenance)
+        row |= {name: config.get(name, '') for name in RECIPE}
+        row |= dict(taken='yes' if epoch == taken else '', seconds_of_run=round(latest['seconds']),
+                    data=config['data'], seed=config['seed'], provenance=provenance)
         rows.append(row)
-    common.Table(into / 'training.csv', rows[0], key=('epoch',)).write(rows)
+    common.Table(into / 'training.csv', rows[0], key=('leg', 'epoch')).merge(rows)
 
 
 def main(arguments=None):
@@ -94,12 +105,17 @@ def main(arguments=None):
     parser.add_argument('folder', type=common.existing_folder, help='of the run')
     parser.add_argument('provenance', help='command, device and torch version of the run')
     parser.add_argument('attributes', type=Path, nargs='?', help="CelebA's list_attr_celeba.txt")
+    parser.add_argument('--leg', type=int, default=1, help='which of the runs that made the pair')
+    parser.add_argument('--passed-on', action='store_true', help='a leg that others follow')
     options = parser.parse_args(arguments)
     folder, into, provenance = options.folder, options.into, options.provenance
 
-    samples = helpers.load_samples(folder / helpers.SAMPLES)
     history = helpers.load_history(folder / helpers.CHECKPOINTS)
     latest = helpers.load_checkpoint(folder / helpers.CHECKPOINTS)
+    if options.passed_on:
+        write_training(into, latest, history, options.leg, latest['epoch'], provenance)
+        return
+    samples = helpers.load_samples(folder / helpers.SAMPLES)
     best = helpers.load_checkpoint(folder / helpers.CHECKPOINTS, best=True)
     config = best['config']
     dataset = export.images_of_run(folder / 'processed_celeba_small', config)
@@ -108,10 +124,13 @@ def main(arguments=None):
     if options.attributes:
         labels = shares_of_labels(options.attributes, dataset.files)
 
-    draw_pictures(into, samples, history, distance.floor, best['epoch'])
+    helpers.show_grid(samples[best['epoch'] - 1])
+    save_figure(into, 'faces')
+    if options.leg == 1:
+        draw_training(into, samples, history, distance.floor)
     write_attributes(into, dataset.images, generated, labels, provenance)
     write_quality(into, generated, distance.real, figures, best, provenance)
-    write_training(into, latest, history, provenance)
+    write_training(into, latest, history, options.leg, best['epoch'], provenance)
     export.write_folder(into / f'dcgan-{config["img_size"]}', best, figures, provenance)
 
 

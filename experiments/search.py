@@ -11,7 +11,7 @@ screen   each setting with two seeds: search.csv
 confirm  the setting that came nearest in the screen, and the recipe as it is, with three other
          seeds: search.csv
 
-A setting is one change of the recipe by which the pair assets/dcgan-64 was made. Faces of even
+A setting is one change of the recipe of the first leg of dcgan-64. Faces of even
 identities in VAL_FACES judge the screen, those of odd ones the rest, as in the fair race. A
 distance is that of 5,000 faces of the averaged G; its floor is that of 5,000 faces of FOLDER.
 Seconds are those of the passes over the images, processor time on one thread.
@@ -32,7 +32,7 @@ from experiments.settings import RECIPE, Setting, with_rates
 SIZE = 64
 SECONDS = 600
 PASSES = 10
-FEW_FACES = 16_200           # that dcgan-64 learnt from
+FEW_FACES = 16_200           # that the first leg learnt
 SCREEN_SEEDS = 0, 1
 CONFIRM_SEEDS = 2, 3, 4
 SHARE_BEFORE = 1 / 3         # of the seconds that going up spends at 32x32
@@ -77,8 +77,8 @@ def each_pass(notebook, act):
     notebook.decay_learning_rates = decay_learning_rates
 
 
-setting(AS_IT_IS, 'the recipe of assets/dcgan-64')
-setting(FEWER, 'as many faces as dcgan-64 learnt from')
+setting(AS_IT_IS, 'the recipe of the first leg of dcgan-64')
+setting(FEWER, 'as many faces as that leg learnt')
 
 
 def widen_G(notebook, width):

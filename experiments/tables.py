@@ -110,7 +110,7 @@ def yardsticks_table():
         ['fair', fair['n_generated'], f'{fair["n_real"]} of other people', fair['floor']],
         ['how ours was found', search['n_judged'], f'{search["n_held_out"]} {photographs}',
          search['floor']],
-        ['pictures, cards', pictures['n_generated'], f'{pictures["n_real"]} {photographs}',
+        ['pictures, cards', pictures['n_generated'], f'{pictures["n_real"]} of other people',
          pictures['floor']],
         ['few_images', few['n_judged'], f'{few["n_judges"]} {photographs}', ''],
         ['study, balance', N_STUDY, f'{N_STUDY} {training}', study['floor']]]
@@ -323,6 +323,20 @@ def quality_table():
         cells = [f'{float(result[column]):.{digits}f}' for column in ('generated', 'floor')]
         lines.append([result['figure'], *cells])
     return markdown(['', 'generated', 'other real faces'], lines)
+
+
+@table('pictures, legs')
+def legs_table():
+    """The runs that made the pair, each from the networks of the one before."""
+    lines = []
+    for leg in grouped(rows_of('training'), 'leg').values():
+        taken, = [row for row in leg if row['taken']]
+        lines.append([taken['leg'], taken['data'].split()[0], taken['batch_size'], taken['lr'],
+                      taken['penalty'], taken['beta2'], f'{int(taken["images_seen"]):,}',
+                      f'{float(taken["FFD"]):.2f}',
+                      str(round(int(taken['seconds_of_run']) / 60))])
+    return markdown(['leg', 'images in the folder', 'batch', 'rate', 'penalty', 'β₂',
+                     'images seen when it was taken up', 'its distance then', 'minutes'], lines)
 
 
 @table('pictures, attributes')

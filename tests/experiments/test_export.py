@@ -374,6 +374,24 @@ def test_pictures_of_a_run(run_with_faces, monkeypatch):
     assert config['made_by'] == 'a run of nothing' and 'held out' in config['figures']['protocol']
 
 
+@pytest.mark.slow
+def test_pictures_of_a_pair_made_in_legs(run_with_faces):
+    """Each leg adds its epochs; the film of the first, from nothing, stays as it is."""
+    into = run_with_faces / 'results'
+    into.mkdir()
+    run = str(run_with_faces)
+    pictures.main([run, 'first', '--passed-on', '--into', str(into)])
+    assert [path.name for path in into.iterdir()] == ['training.csv']
+    pictures.main([run, 'last', '--leg', '2', '--into', str(into)])
+    assert not (into / 'training.png').exists() and (into / 'faces.png').is_file()
+    _, rows = common.read_csv(into / 'training.csv')
+    latest, best = (helpers.load_checkpoint(best=best) for best in (False, True))
+    taken = [(row['leg'], row['epoch'], row['provenance']) for row in rows if row['taken']]
+    assert taken == [('1', str(latest['epoch']), 'first'), ('2', str(best['epoch']), 'last')]
+    assert len(rows) == 2 * latest['epoch']
+    assert float(rows[0]['penalty']) == latest['config']['penalty']
+
+
 # ------------------------------------------------------------------------------------------ ONNX
 
 

@@ -204,6 +204,11 @@ def test_page_in_assets_is_that_of_the_generator(pages):
     assert page == pages['shipped'].read_bytes(), 'run python -m experiments.explorer'
 
 
+def test_page_of_the_shipped_generator_says_how_many_photographs_it_learnt(pages):
+    learnt = helpers.load_pair(ASSETS / 'dcgan-64')['config']['data'].split()[0]
+    assert f'{learnt} photographs of' in pages['shipped'].read_text(encoding='utf-8')
+
+
 @pytest.mark.parametrize('name', ['shipped', 'own'])
 def test_page_is_one_whole_file(pages, name):
     text = pages[name].read_text(encoding='utf-8')
