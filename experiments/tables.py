@@ -325,12 +325,16 @@ def quality_table():
     return markdown(['', 'generated', 'other real faces'], lines)
 
 
+def legs():
+    """Return for each run that made the pair the row of the epoch that was taken up."""
+    return [row for row in rows_of('training') if row['taken']]
+
+
 @table('pictures, legs')
 def legs_table():
     """The runs that made the pair, each from the networks of the one before."""
     lines = []
-    for leg in grouped(rows_of('training'), 'leg').values():
-        taken, = [row for row in leg if row['taken']]
+    for taken in legs():
         lines.append([taken['leg'], taken['data'].split()[0], taken['batch_size'], taken['lr'],
                       taken['penalty'], taken['beta2'], f'{int(taken["images_seen"]):,}',
                       f'{float(taken["FFD"]):.2f}',

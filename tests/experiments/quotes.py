@@ -10,7 +10,7 @@ from experiments import tables
 from experiments.few_images import AS_IT_IS
 from experiments.judge import BLURRED, OTHERS, SAME_PEOPLE
 from experiments.settings import SETTINGS
-from experiments.tables import by, few_cell, percent, rows_of, speeds, spread
+from experiments.tables import by, few_cell, legs, percent, rows_of, speeds, spread
 
 # Numbers that no csv holds: sizes of files and programs, what was chosen and not measured.
 NOT_FROM_CSV = {
@@ -90,11 +90,6 @@ def speedups():
 
 def minutes(what):
     return round(float(by('what', 'measured')[what]['value']) / 60)
-
-
-def legs():
-    """Return for each run that made the pair the row of the epoch that was taken up."""
-    return [row for row in rows_of('training') if row['taken']]
 
 
 def shipped():

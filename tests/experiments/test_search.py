@@ -28,14 +28,16 @@ def batch_norms(network):
 
 
 def test_the_recipe_is_that_of_the_first_leg():
-    """As training.csv has it; the networks are as wide as those that ship."""
+    """As training.csv has it; in all else the legs were alike, and config.json has it."""
     first = published('training')[0]
     config = search.SETTINGS[search.AS_IT_IS].config
     for name in RECIPE:
         assert config[name] == float(first[name]), name
-    shipped = load_pair('assets/dcgan-64')['config']
-    assert config['img_size'] == shipped['img_size']
-    assert config['conv_dim'] == shipped['generator']['conv_dim']
+    shipped = load_pair('assets/dcgan-64')['config']['recipe']
+    for name in ('img_size', 'flip', 'beta1', 'lr_decay', 'ema_decay', 'objective', 'z_size',
+                 'd_batch_norm'):
+        assert config[name] == shipped[name], name
+    assert config['conv_dim'] == shipped['d_conv_dim'] == shipped['g_conv_dim']
 
 
 @pytest.mark.parametrize('width', [48, 64])
