@@ -122,7 +122,6 @@ def main(arguments=None):
     folder, balance, seeds = options.folder, options.balance, options.seeds
     n_processes = runs.number_of_processes(options.processes)
     runs.begin(parser, options)
-    os.environ['DCGAN_FAST'] = '1'
     if setting('DCGAN_ATTRIBUTES'):                  # the runs have other folders of their own
         os.environ['DCGAN_ATTRIBUTES'] = os.path.abspath(setting('DCGAN_ATTRIBUTES'))
     values, n_bad = {}, 0

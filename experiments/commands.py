@@ -1,10 +1,10 @@
 """Measure how long the README's commands take on this machine, into measured.csv.
 
-    python -m experiments.commands [--folder FOLDER_OF_IMAGES]
+    python -m experiments.commands
 
-The whole notebook on drawn faces and, with --folder, on the images there, in the preset that suits
-the machine; and the tests. Installing is left out. Rows of other machines are kept. It takes as
-long as the commands do: about ten minutes on two cores.
+The whole notebook on drawn faces, in the preset that suits the machine; and the tests. Installing
+is left out. Rows of other machines are kept. It takes as long as the commands do: about ten minutes
+on two cores.
 """
 import os
 import shutil
@@ -41,14 +41,11 @@ def copy_project(place):
         shutil.copytree(PROJECT / name, Path(place) / name)
 
 
-def run_notebook(data):
-    """Run the whole notebook on drawn faces or a folder; return (seconds, images seen)."""
-    environment = dict(os.environ, DCGAN_DATA=str(data), DCGAN_PRESET='', DCGAN_RUN='')
+def run_notebook():
+    """Run the whole notebook on drawn faces; return (seconds, images seen)."""
+    environment = dict(os.environ, DCGAN_DATA='drawn', DCGAN_PRESET='', DCGAN_RUN='')
     with tempfile.TemporaryDirectory() as copy:
         copy_project(copy)
-        if data != 'drawn':                          # a link: the cache stays in the copy
-            os.symlink(data, Path(copy) / 'faces')
-            environment['DCGAN_DATA'] = 'faces'
         seconds = seconds_of(RUN_NOTEBOOK, cwd=copy, env=environment)
         saved = helpers.load_checkpoint(Path(copy) / helpers.CHECKPOINTS)
     return seconds, saved['images_seen']
@@ -60,31 +57,25 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
 
 
-def measurements(folder):
+def measurements():
     """Yield rows without their provenance, one as soon as it is measured."""
-    seconds, images_seen = run_notebook('drawn')
+    seconds, images_seen = run_notebook()
     of_run = dict(seeds=NOTEBOOK_SEED, images_seen=images_seen)
     yield dict(of_run, what="the whole notebook on drawn faces, this machine's own preset",
                value=seconds, unit='s')
     yield dict(of_run, what='peak memory of the largest process of the run on drawn faces',
                value=peak_memory(), unit='GiB')
-    if folder:
-        seconds, images_seen = run_notebook(folder)
-        yield dict(what="the whole notebook on a folder of real faces, this machine's own preset",
-                   value=seconds, unit='s', seeds=NOTEBOOK_SEED, images_seen=images_seen)
     yield dict(what='the tests', value=seconds_of(RUN_TESTS, cwd=PROJECT), unit='s', seeds='',
                images_seen='')
 
 
 def main(arguments=None):
     parser = common.command_parser(__doc__)
-    parser.add_argument('--folder', type=common.existing_folder, help='of images, to train on too')
     options = parser.parse_args(arguments)
-    words = ['--folder', 'FOLDER'] if options.folder else []
-    whence = common.provenance(common.command('commands', *words))
+    whence = common.provenance(common.command('commands'))
     table = common.Table(options.into / 'measured.csv', COLUMNS, key=('device', 'what'))
     rows = []
-    for row in measurements(options.folder):
+    for row in measurements():
         print(f'{row["what"]:70} {row["value"]:10,.2f} {row["unit"]}', flush=True)
         value = f'{row["value"]:.2f}'
         rows.append(row | whence | dict(value=value, lowest=value, highest=value, repeats=1))

@@ -101,6 +101,11 @@ def grouped(rows, *columns):
     return found
 
 
+def by_device(summarise, rows):
+    """Return what summarise makes of the rows of each device: they are not compared."""
+    return [row for group in grouped(rows, 'device').values() for row in summarise(group)]
+
+
 class Table:
     """A csv file of results: its rows are dicts, and each row says where it comes from.
 
@@ -136,6 +141,10 @@ class Table:
             raise ValueError(f'{self.path.name}: expected the columns {self.columns}, '
                              f'found {columns}')
         return rows
+
+    def read_here(self):
+        """Return the rows of this device."""
+        return [row for row in self.read() if row['device'] == helpers.device_name()]
 
     def write(self, rows):
         """Put these rows in place of all others; the file is written whole or not at all.

@@ -44,7 +44,7 @@ def main(arguments=None):
         config = helpers.load_checkpoint(options.run, best=True)['config']
         whose = dict(data=G.learnt, folder=os.path.relpath(options.run))
     held, rows = {}, []
-    if not options.no_sliders and config.get('dataset') != 'svhn':       # no faces, no smiles
+    if not options.no_sliders and config.get('kind') != 'svhn':          # no faces, no smiles
         held, rows = sliders_of(G)
     page = make_page(G, **whose, held=held, rows=rows)
     path = options.output or options.into / 'explorer.html'

@@ -85,7 +85,7 @@ def images_of_run(folder, config):
     for people in (helpers.load_people(folder, names), None):
         whole = ImageDataset(images, files=names, people=people)
         dataset = with_held_out(whole, config.get('hold_out', 0))
-        if dataset.checksum == config.get('images', dataset.checksum):
+        if dataset.checksum == config.get('images'):
             return dataset
     raise ValueError(f'{folder.name}/ holds other images than those that the run was trained on.')
 
@@ -126,8 +126,8 @@ def figures_of_run(run, best):
     share = best['config'].get('hold_out', 0)
     what = f'a share of {share} of the images'
     if isinstance(share, str):
-        share, what = 0, f'those of {Path(share).name}/'
-    were_held_out = best['config'].get('n_held_out', share) > 0      # older runs know the share
+        what = f'those of {Path(share).name}/'
+    were_held_out = best['config'].get('n_held_out', 0) > 0      # a pasted loader holds none out
     kind = (f'held out ({what}, which the training did not see)'
             if were_held_out else 'of the training, so that repeating them is rewarded')
     protocol = (f'{runs.N_JUDGED:,} generated faces (eval mode), during the training, '

@@ -468,7 +468,7 @@ def main(arguments=None):
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
     rows = tables.race.read()
-    tables.summary.write(summarise(rows))
+    tables.summary.write(common.by_device(summarise, rows))
     if options.figure and options.keep:
         draw_faces(options.into / 'fair-faces.png', options.keep)
     if all(which in common.grouped(rows, 'recipe', 'average') for which in LINES):
@@ -492,10 +492,10 @@ def make_parts(options, tables):
     notebook = common.notebook_definitions()
     faces = notebook.get_dataloader(1, SIZE, options.folder,
                                     hold_out=str(options.people)).dataset
-    if 'rates' in options.parts and not tables.rates.read():
-        tables.rates.write(measure_rates(faces, all_speeds()))
+    if 'rates' in options.parts and not tables.rates.read_here():
+        tables.rates.merge(measure_rates(faces, all_speeds()))
     judges = Judges(faces)
-    rates = {speed_of(row): row for row in tables.rates.read()}
+    rates = {speed_of(row): row for row in tables.rates.read_here()}
     contest = Contest(faces, judges, rates, options.keep)
     n_failed = 0
     if 'search' in options.parts:
@@ -503,7 +503,7 @@ def make_parts(options, tables):
     work = []
     if 'race' in options.parts:
         if 'tuned' in options.recipes:
-            contest.recipes['tuned'] = best_of(tables.search.read())
+            contest.recipes['tuned'] = best_of(tables.search.read_here())
         for budget in options.budgets:
             racing = [name for name in options.recipes
                       if budget == max(options.budgets) or contest.recipes[name]['lr_decay']]
@@ -525,7 +525,7 @@ def all_speeds():
 def search(contest, table):
     """Make the runs of the search; return how many failed."""
     n_failed = 0
-    while not n_failed and (wanted := next_of_search(table.read())):
+    while not n_failed and (wanted := next_of_search(table.read_here())):
         contest.recipes |= {name_of(config): config for config in wanted}
         work = plan('search', map(name_of, wanted), SHORT, [SEARCH_SEED], ['yes'], 'choosing')
         n_failed = runs.make_missing(table, work, contest.run, SHOWN)

@@ -259,7 +259,7 @@ def summarise(rows):
 def write_summary(folder, rows):
     """Write few_images_summary.csv, which follows from rows of few_images.csv."""
     table = common.Table(folder / 'few_images_summary.csv', SUMMARY, SUMMARY[:5])
-    table.write(summarise(rows))
+    table.write(common.by_device(summarise, rows))
 
 
 def draw(folder, rows, n_images=100):

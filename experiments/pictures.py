@@ -9,8 +9,8 @@ PROVENANCE (command, device, torch version) stands in each row of the tables. Wr
 grid of the best epoch), curves.png, training.png (a film of eight faces), distance.png and
 attributes.png; training.csv (a row an epoch), quality.csv and attributes.csv; and the networks of
 the best epoch as a folder, dcgan-32 or dcgan-64 after their size (see experiments/export.py).
-Generated faces are held against those that the run held out; a run of an earlier version held none
-out, and is judged by faces that it was trained on.
+Generated faces are held against those that the run held out; a run that held none out is judged by
+faces that it was trained on.
 
 A pair may be made in legs, runs that each go on from the networks of the one before. The first leg
 shows a training from nothing: curves.png, training.png and distance.png are its. training.csv has

@@ -392,7 +392,7 @@ def main(arguments=None):
     if not options.figure:
         with common.scratch_folder():
             n_failed = make_parts(options, tables)
-    tables.summary.write(summarise(tables.runs.read()))
+    tables.summary.write(common.by_device(summarise, tables.runs.read()))
     sys.exit(f'{n_failed} runs failed' if n_failed else 0)
 
 
@@ -413,17 +413,17 @@ def make_parts(options, tables):
                                     hold_out=str(options.people)).dataset
     few = notebook.get_dataloader(1, SIZE, options.folder, max_images=FEW_FACES).dataset
     search = Search(faces, few, fair.Judges(faces), rates={})
-    if 'rates' in options.parts and not tables.rates.read():
-        tables.rates.write(measure_rates(search))
+    if 'rates' in options.parts and not tables.rates.read_here():
+        tables.rates.merge(measure_rates(search))
     search.rates = {row['setting']: float(row['images_per_second'])
-                     for row in tables.rates.read()}
+                     for row in tables.rates.read_here()}
     n_failed = 0
     if 'screen' in options.parts:
         n_failed += runs.make_missing(
             tables.runs, plan('screen', options.settings, options.seeds, 'choosing'),
             search.run, SHOWN)
     if 'confirm' in options.parts:
-        names = AS_IT_IS, nearest_setting(tables.runs.read())
+        names = AS_IT_IS, nearest_setting(tables.runs.read_here())
         n_failed += runs.make_missing(
             tables.runs, plan('confirm', names, CONFIRM_SEEDS, 'judging'), search.run, SHOWN)
     return n_failed

@@ -37,7 +37,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('DCGAN_DATA', 'DCGAN_PRESET', 'DCGAN_URL', 'DCGAN_FAST', 'DCGAN_ATTRIBUTES',
                  'DCGAN_RUN', 'DCGAN_START', 'DCGAN_DEVICE'):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, '')                 # so that it is put back, whoever sets it
+        monkeypatch.delenv(name)
     monkeypatch.setenv('no_proxy', '*')
     return tmp_path
 

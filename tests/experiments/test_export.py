@@ -209,6 +209,16 @@ def test_card_names_all_pairs_before(notebook, folder):
     assert 'run_folder' not in config and '"start"' not in config
 
 
+@pytest.mark.parametrize('kind, n_measured', [('svhn', 0), ('own', 1)])
+def test_page_of_house_numbers_has_no_smile(notebook, folder, monkeypatch, kind, n_measured):
+    """As the images are, whatever the parameter said: DCGAN_DATA=svhn leaves it as it is."""
+    train_run(notebook, dataset='faces', kind=kind)
+    measured = []
+    monkeypatch.setattr(explorer, 'sliders_of', lambda G: measured.append(G) or ({}, []))
+    explorer.main(['checkpoints_gan', '--output', 'page.html'])
+    assert len(measured) == n_measured
+
+
 def test_nothing_of_others_is_overwritten(notebook, folder):
     """Neither a folder with other files nor the project's own pair; an earlier export is."""
     train_run(notebook)
@@ -256,10 +266,9 @@ def test_card_says_by_which_faces_a_run_was_judged(notebook, folder, hold_out, n
     best = helpers.load_checkpoint(best=True)
     figures = export.figures_of_run('checkpoints_gan', best)
     assert f'against real faces {words}' in figures['protocol']
-    if isinstance(hold_out, str):            # a loader from elsewhere knows nothing of the folder
-        del best['config']['n_held_out']
-        figures = export.figures_of_run('checkpoints_gan', best)
-        assert 'against real faces of the training' in figures['protocol']
+    del best['config']['n_held_out']         # a pasted loader holds none out, whatever was asked
+    figures = export.figures_of_run('checkpoints_gan', best)
+    assert 'against real faces of the training' in figures['protocol']
 
 
 # ------------------------------------------------------------------------------ what goes wrong
@@ -338,25 +347,34 @@ def test_run_is_judged_by_a_folder_of_others(run_with_faces):
     lines = [f'{path.name} {number}\n' for number, path in enumerate(paths)]
     (run_with_faces / 'others/identity_CelebA.txt').write_text(''.join(lines))
     best = helpers.load_checkpoint(best=True)
-    del best['config']['images']
-    best['config']['hold_out'] = 'others'
-    dataset = export.images_of_run(run_with_faces / 'processed_celeba_small', best['config'])
+    faces = run_with_faces / 'processed_celeba_small'
+    whole = common.notebook_definitions().get_dataloader(1, 32, faces, hold_out=0).dataset
+    best['config'] |= dict(images=whole.checksum, hold_out='others')
+    dataset = export.images_of_run(faces, best['config'])
     assert len(dataset) == 220 and len(dataset.judges) == 25
     _, distance, _ = export.judge(best, dataset)
     assert torch.equal(distance.real, dataset.judges)
     (run_with_faces / 'others').rename(run_with_faces / 'gone')
     with pytest.raises(FileNotFoundError, match="hold_out: 'others' does not exist"):
-        export.images_of_run(run_with_faces / 'processed_celeba_small', best['config'])
+        export.images_of_run(faces, best['config'])
 
 
-def test_earlier_run_is_judged_by_its_training_faces(run_with_faces):
-    """It held none out, and its configuration does not speak of it."""
+def test_run_that_held_none_out_is_judged_by_its_training_faces(run_with_faces):
     best = helpers.load_checkpoint(best=True)
-    del best['config']['hold_out'], best['config']['images']
-    dataset = export.images_of_run(run_with_faces / 'processed_celeba_small', best['config'])
-    figures, distance, generated = export.judge(best, dataset)
-    assert len(dataset) == 220 and len(generated) == distance.n == 110
+    faces = run_with_faces / 'processed_celeba_small'
+    whole = common.notebook_definitions().get_dataloader(1, 32, faces, hold_out=0).dataset
+    best['config'] |= dict(images=whole.checksum, hold_out=0)
+    figures, distance, generated = export.judge(best, export.images_of_run(faces, best['config']))
+    assert len(generated) == distance.n == 110
     assert 'against 110 real faces of the training' in figures['protocol']
+
+
+def test_images_of_a_pasted_loader_are_not_guessed(run_with_faces):
+    """Nobody knows which they were, so no folder is taken for them."""
+    config = helpers.load_checkpoint(best=True)['config']
+    del config['images'], config['n_held_out']
+    with pytest.raises(ValueError, match='holds other images'):
+        export.images_of_run(run_with_faces / 'processed_celeba_small', config)
 
 
 @pytest.mark.slow

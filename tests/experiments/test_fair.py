@@ -166,7 +166,7 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fair, 'LEAVE_ONE_OUT_SEEDS', (1, 2))
     monkeypatch.setattr(fair, 'portion_of', lambda config, rates: 128)
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
-    monkeypatch.setenv('DCGAN_DATA', '')
+    monkeypatch.setenv('DCGAN_FAST', '1')
     options = ['--folder', tmp_path / 'faces', '--people', tmp_path / 'people', '--into',
                tmp_path, '--budgets', 1, 2]
     for _ in range(2):

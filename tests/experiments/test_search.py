@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from experiments import search
+from experiments import common, search
 from experiments.pictures import RECIPE
 from experiments.tables import rows_of as published
 from machinery.pretrained import load_pair
@@ -151,6 +151,19 @@ def test_what_came_nearest_is_confirmed_by_other_people():
         'judging'}
 
 
+def test_machines_are_not_mixed(tmp_path):
+    """Each has a summary of its own, and only its own rates say how many images it is given."""
+    rows = rows_of('screen', {search.AS_IT_IS: (2, 2), 'LeCam': (3, 6)})
+    others = [row | dict(device='a GPU', ffd=f'1{row["ffd"]}') for row in rows]
+    apart = common.by_device(search.summarise, rows + others)
+    assert apart == search.summarise(rows) + search.summarise(others)
+    table = search.SearchTables(tmp_path).rates
+    rate = dict(setting='G 48', images_per_second=1, lowest=1, highest=1, n_rounds=1)
+    here = rate | common.provenance('a command')
+    table.write([rate | dict(device='a GPU', torch='2', command='a command'), here])
+    assert [row['device'] for row in table.read_here()] == [here['device']]
+
+
 def test_the_published_summary_follows_from_the_runs(tmp_path):
     """search_summary.csv, byte for byte."""
     rows = search.SearchTables(ASSETS).runs.read()
@@ -173,7 +186,7 @@ def test_a_small_search(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(search.AT_32.config, 'conv_dim', 8)
     monkeypatch.setattr(search.fair, 'N_GENERATED', 30)
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
-    monkeypatch.setenv('DCGAN_DATA', '')
+    monkeypatch.setenv('DCGAN_FAST', '1')
     options = ['--folder', tmp_path / 'faces', '--people', tmp_path / 'people', '--into', tmp_path,
                '--seeds', '0']
     for _ in range(2):
