@@ -23,6 +23,7 @@ from experiments import common
 from experiments.common import plt
 from machinery import files, pictures
 from machinery import latent as rooms
+from machinery.explorer import shares
 from machinery.metric import FaceEncoder
 
 SEEDS = 0, 1, 2
@@ -187,14 +188,8 @@ def draw_figure(path, G, held, rows):
 
 def label(name, rows):
     """Return a direction's name with the shares of faces at its ends, where the encoder counts."""
-    of_name = [row for row in rows if row['name'] == name]
-    if not of_name or name in rooms.PIXELS:
-        return name
-    shares = []
-    for column in ('lowest_end', 'middle', 'highest_end'):
-        mean = sum(float(row[column]) for row in of_name) / len(of_name)
-        shares.append(f'{100 * mean:.0f}')
-    return f'{name}\n{" → ".join(shares)} %'
+    found = shares(name, [row for row in rows if row['name'] == name])
+    return f'{name}\n{found.replace("·", "→")}'.strip()
 
 
 def write_table(path, rows, G, whence):

@@ -39,11 +39,7 @@ TELLS = {}                   # {name of a bug: the test that tells}
 def add(kind, name, what, edits=(), **changes):
     """Add a run; as a decorator, one that the function below brings about."""
     RUNS[name] = Setting(kind, name, what=what, edits=edits, **CHANGES, **changes)
-
-    def decorate(variant):
-        RUNS[name].variant = variant
-        return variant
-    return decorate
+    return RUNS[name].vary
 
 
 def add_bug(name, test, what, old, new):

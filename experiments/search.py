@@ -60,11 +60,7 @@ SHOWN = 'setting', 'seed', 'ffd', 'images_seen', 'seconds'
 def setting(name, what, **changes):
     """Add a setting; as a decorator, one whose variant is the function below it."""
     SETTINGS[name] = Setting('search', name, what=what, **RECIPE_64 | changes)
-
-    def decorate(variant):
-        SETTINGS[name].variant = variant
-        return variant
-    return decorate
+    return SETTINGS[name].vary
 
 
 def each_pass(notebook, act):

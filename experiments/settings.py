@@ -55,6 +55,11 @@ class Setting:
         size = self.config['img_size']
         self.base = against or ('base' if size == 32 else f'base {size}')
 
+    def vary(self, variant):
+        """Take a function as the variant, as a decorator does."""
+        self.variant = variant
+        return variant
+
     def definitions(self):
         """Return the notebook's definitions with this setting's edits and variant."""
         notebook = common.notebook_definitions(self.edits)
@@ -70,11 +75,7 @@ def in_words(changes):
 def setting(group, name, *words, **options):
     """Add a Setting; as a decorator, one whose variant is the function below it."""
     SETTINGS[name] = Setting(group, name, *words, **options)
-
-    def decorate(variant):
-        SETTINGS[name].variant = variant
-        return variant
-    return decorate
+    return SETTINGS[name].vary
 
 
 base = functools.partial(setting, 'base')

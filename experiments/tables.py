@@ -175,7 +175,10 @@ def scaling_table():
     return markdown(['varied', 'point', 'images/s'], lines)
 
 
-FAIR = ('paper', 'no'), ('paper', 'yes'), ('tuned', 'yes'), ('ours', 'yes')
+FAIR = {('paper', 'no'): "the paper's",                  # {(recipe, average): its name}
+        ('paper', 'yes'): "the paper's, with an average of G",
+        ('tuned', 'yes'): "the paper's, tuned",
+        ('ours', 'yes'): 'ours'}
 
 
 def fair_summary(*columns):
@@ -189,12 +192,12 @@ def fair_table():
     found = fair_summary('recipe', 'average', 'budget')
     budgets = sorted({budget for *_, budget in found}, key=int)
     lines = []
-    for recipe, average in FAIR:
+    for (recipe, average), name in FAIR.items():
         cells = []
         for budget in budgets:
             row = found.get((recipe, average, budget))
             cells += fair_cells(row) if row else ['', '', '']
-        lines.append([fair_name(recipe, average), *cells])
+        lines.append([name, *cells])
     header = ['recipe']
     for budget in budgets:
         header += [f'{budget} s: distance', "to the paper's (95 %)", 'images']
@@ -214,13 +217,6 @@ def seeds_cell(row):
     return f'{fair_spread(row)}, {row["n_seeds"]} seeds'
 
 
-def fair_name(recipe, average):
-    names = {'paper': "the paper's", 'tuned': "the paper's, tuned", 'ours': 'ours'}
-    if recipe == 'paper' and average == 'yes':
-        return "the paper's, with an average of G"
-    return names[recipe]
-
-
 def fair_spread(row):
     """Return a geometric mean with the lowest and the highest of the seeds."""
     return between(float(row['ffd']), [float(row['lowest']), float(row['highest'])])
@@ -236,8 +232,8 @@ def ratio_cell(row):
 def readme_fair_table():
     """The recipes of the fair race: the distance after each length."""
     found = fair_summary('recipe', 'average', 'budget')
-    lines = [[fair_name(*which), *[fair_spread(found[*which, budget]) for budget in ('82', '328')]]
-             for which in FAIR]
+    lines = [[name, *[fair_spread(found[*which, budget]) for budget in ('82', '328')]]
+             for which, name in FAIR.items()]
     header = ['recipe']
     for budget in ('82', '328'):
         n_seeds = found['ours', 'yes', budget]['n_seeds']
