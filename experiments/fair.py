@@ -406,7 +406,7 @@ def held_against(group, base, spread, base_spread):
 LINES = {                    # {(recipe, average): words}
     ('paper', 'no'): "the paper's recipe",
     ('paper', 'yes'): 'with an average of G',
-    ('tuned', 'yes'): "the paper's, tuned",
+    ('tuned', 'yes'): "the paper's, tuned, with an average",
     ('ours', 'yes'): 'ours'}
 
 

@@ -104,12 +104,18 @@ def yardsticks_table():
     """How many faces are held against how many real ones, of which kind, in each table."""
     fair, search = (rows_of(name)[0] for name in ('fair', 'race_search'))
     few, study = rows_of('few_images')[0], by('row', 'study_summary')['base']
+    screen, confirm = (next(row for row in rows_of('search') if row['part'] == part)
+                       for part in ('screen', 'confirm'))
     pictures = by('figure', 'quality')['Fréchet face distance']
     training, photographs = 'faces of the training', 'other photographs'
     lines = [
         ['fair', fair['n_generated'], f'{fair["n_real"]} of other people', fair['floor']],
         ['how ours was found', search['n_judged'], f'{search["n_held_out"]} {photographs}',
          search['floor']],
+        ['search, screen', screen['n_generated'], f'{screen["n_real"]} of other people',
+         screen['floor']],
+        ['search, confirm', confirm['n_generated'], f'{confirm["n_real"]} of other people',
+         confirm['floor']],
         ['pictures, cards', pictures['n_generated'], f'{pictures["n_real"]} of other people',
          pictures['floor']],
         ['few_images', few['n_judged'], f'{few["n_judges"]} {photographs}', ''],
@@ -177,7 +183,7 @@ def scaling_table():
 
 FAIR = {('paper', 'no'): "the paper's",                  # {(recipe, average): its name}
         ('paper', 'yes'): "the paper's, with an average of G",
-        ('tuned', 'yes'): "the paper's, tuned",
+        ('tuned', 'yes'): "the paper's, tuned, with an average of G",
         ('ours', 'yes'): 'ours'}
 
 
@@ -349,7 +355,7 @@ def attributes_table(attributes=('Male', 'Young', 'Smiling', 'Eyeglasses', 'Bald
         lines.append([attribute, *[percent(row[column], 1) for column in columns]])
     header = ['', 'training, by label', 'training, by encoder', 'generated, by encoder',
               "the encoder's answers that are right, at 64×64",
-              'always guessing the commoner answer']
+              'always guessing the answer commoner in its training']
     return markdown(header, lines)
 
 
