@@ -130,46 +130,19 @@ def portion_of(config, rates):
 # ------------------------------------------------------------------------------------------ one run
 
 
-class Watch(runs.Stopwatch):
-    """A stopwatch that also keeps the run as it was after some passes.
-
-    kept           the numbers of passes before whose successors the checkpoint is kept
-    checkpoints    {passes: what the run had saved}
-    seconds_after  {passes: seconds}
-    """
-
-    def __init__(self, loader, kept=()):
-        super().__init__(loader)
-        self.kept = kept
-        self.n_passes = 0
-        self.checkpoints = {}
-        self.seconds_after = {}
-
-    def __iter__(self):
-        if self.n_passes in self.kept:
-            self.checkpoints[self.n_passes] = helpers.load_checkpoint()
-        yield from super().__iter__()
-        self.n_passes += 1
-        self.seconds_after[self.n_passes] = self.seconds
-
-
 def train(faces, config, portion, n_passes, seed, kept=()):
-    """Train a recipe with an average of G beside it; return (notebook, G, the run's Watch).
+    """Train a recipe with an average of G beside it; return ((notebook, G), the run's Watch).
 
     The Watch holds the checkpoints after the passes named by kept, and the last one.
     """
     notebook = common.notebook_definitions()
-    watches = []
-
-    def wrap(batches):
-        watches.append(Watch(batches, kept))
-        return watches[0]
+    watch = runs.Watch(kept)
     loader = runs.loader_of(faces, config['batch_size'], portion)
     config = config | dict(ema_decay=KEPT_BESIDE)
     with common.scratch_folder():
-        G, last = runs.train(notebook, config, loader, seed, n_passes, wrap=wrap)
-    watches[0].checkpoints[n_passes] = last
-    return (notebook, G), watches[0]
+        G, last = runs.train(notebook, config, loader, seed, n_passes, wrap=watch.around)
+    watch.checkpoints[n_passes] = last
+    return (notebook, G), watch
 
 
 class Contest:
@@ -455,9 +428,6 @@ def draw_faces(path, keep, seed=RACE_SEEDS[0]):
 
 def main(arguments=None):
     parser = runs.race_parser(__doc__, PARTS)
-    parser.add_argument('--recipes', nargs='+', default=RECIPES, choices=RECIPES, help='that race')
-    parser.add_argument('--budgets', type=int, nargs='+', default=[SHORT, LONG])
-    parser.add_argument('--seeds', type=int, nargs='+', help='of the race and of what is left out')
     parser.add_argument('--keep', type=common.existing_folder,
                         help='a folder for the generators; with --figure, their faces are drawn')
     options = parser.parse_args(arguments)
@@ -502,17 +472,14 @@ def make_parts(options, tables):
         n_failed += search(contest, tables.search)
     work = []
     if 'race' in options.parts:
-        if 'tuned' in options.recipes:
-            contest.recipes['tuned'] = best_of(tables.search.read_here())
-        for budget in options.budgets:
-            racing = [name for name in options.recipes
-                      if budget == max(options.budgets) or contest.recipes[name]['lr_decay']]
-            work += plan('race', racing, budget, options.seeds or RACE_SEEDS, ['no', 'yes'])
+        contest.recipes['tuned'] = best_of(tables.search.read_here())
+        for budget in (SHORT, LONG):         # with level rates, the long run passes by the short
+            racing = [name for name in RECIPES
+                      if budget == LONG or contest.recipes[name]['lr_decay']]
+            work += plan('race', racing, budget, RACE_SEEDS, ['no', 'yes'])
     if 'leave-one-out' in options.parts:
         for names, budget in ((LEFT_OUT, SHORT), (LEFT_OPEN, LONG)):
-            if budget in options.budgets:
-                work += plan('leave-one-out', names, budget, options.seeds or LEAVE_ONE_OUT_SEEDS,
-                             ['yes'])
+            work += plan('leave-one-out', names, budget, LEAVE_ONE_OUT_SEEDS, ['yes'])
     return n_failed + runs.make_missing(tables.race, work, contest.run, SHOWN)
 
 

@@ -93,24 +93,41 @@ def loader_of(faces, batch_size, portion):
                       collate_fn=faces.collate)
 
 
-class Stopwatch:
-    """A loader that keeps the time of its passes, with all that is done to the batches."""
+class Watch:
+    """Keeps the time of a loader's passes, with all that is done to the batches; see around.
 
-    def __init__(self, loader):
-        self.loader = loader
+    kept           the numbers of passes after which the run's checkpoint is kept too, when the next
+                   pass begins
+    checkpoints    {passes: what the run had saved}
+    seconds_after  {passes: seconds so far}
+    """
+
+    def __init__(self, kept=()):
         on_one_thread = torch.get_num_threads() == 1 and not torch.cuda.is_available()
         self.clock = time.process_time if on_one_thread else time.perf_counter
+        self.kept = kept
         self.seconds = 0.0
+        self.checkpoints = {}
+        self.seconds_after = {}
+
+    def around(self, loader):
+        """Return itself, as the loader whose passes are timed."""
+        self.loader = loader
+        return self
 
     def __len__(self):
         return len(self.loader)
 
     def __iter__(self):
+        n_passes = len(self.seconds_after)
+        if n_passes in self.kept:
+            self.checkpoints[n_passes] = helpers.load_checkpoint()
         started = self.clock()
         yield from self.loader
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds += self.clock() - started
+        self.seconds_after[n_passes + 1] = self.seconds
 
 
 def draw(notebook, G, n, seed):

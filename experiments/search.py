@@ -257,18 +257,15 @@ class Search:
     def train(self, which, portion, n_passes, seed, **hooks):
         """Train a Setting; return (notebook, G, its last checkpoint, the run's Watch)."""
         notebook = which.definitions()
-        watches = []
+        watch = runs.Watch()
 
         def wrap(batches):
-            if which is AT_32:
-                batches = Halved(batches)
-            watches.append(fair.Watch(batches))
-            return watches[0]
+            return watch.around(Halved(batches) if which is AT_32 else batches)
         loader = runs.loader_of(self.faces_of(which), which.config['batch_size'], portion)
         with common.scratch_folder():
             G, saved = runs.train(notebook, which.config, loader, seed, n_passes, wrap=wrap,
                                   **hooks)
-        return notebook, G, saved, watches[0]
+        return notebook, G, saved, watch
 
     def faces_of(self, which):
         return self.few if which.name == FEWER else self.faces

@@ -31,10 +31,10 @@ def test_portions_show_every_image_before_any_comes_again():
     assert shown[:6] != shown[6:]
 
 
-def test_stopwatch_counts_the_passes_alone(monkeypatch):
+def test_watch_counts_the_passes_alone(monkeypatch):
     """What is done to a batch counts; what happens between two passes does not."""
     now = iter([10.0, 13.0, 50.0, 54.0])
-    timed = runs.Stopwatch(['a batch', 'another'])
+    timed = runs.Watch().around(['a batch', 'another'])
     timed.clock = lambda: next(now)
     assert list(timed) == list(timed) == ['a batch', 'another']
     assert timed.seconds == 3 + 4
@@ -168,7 +168,7 @@ def test_a_small_race(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)    # of the process of all tests
     monkeypatch.setenv('DCGAN_FAST', '1')
     options = ['--folder', tmp_path / 'faces', '--people', tmp_path / 'people', '--into',
-               tmp_path, '--budgets', 1, 2]
+               tmp_path]
     for _ in range(2):
         with pytest.raises(SystemExit) as ended:
             fair.main(list(map(str, options)))
